@@ -1,0 +1,41 @@
+"""Model-Agnostic Meta-Learning, as the course builds it."""
+
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.evaluate import (
+    adaptation_curve,
+    functional_accuracy,
+    mean_interval,
+)
+from mamlkit.inner import adapt, functional_loss
+from mamlkit.models import CNN, MLP, BatchNorm
+from mamlkit.outer import History, cosine, map_tasks, meta_loss, meta_train
+from mamlkit.tasks import (
+    Batch,
+    Harmonics,
+    Sinusoids,
+    SinusoidsAndLines,
+    Tasks,
+)
+
+__all__ = [
+    "CNN",
+    "MLP",
+    "Batch",
+    "BatchNorm",
+    "Harmonics",
+    "History",
+    "Sinusoids",
+    "SinusoidsAndLines",
+    "Tasks",
+    "adapt",
+    "adaptation_curve",
+    "cosine",
+    "functional_accuracy",
+    "functional_loss",
+    "load_checkpoint",
+    "map_tasks",
+    "mean_interval",
+    "meta_loss",
+    "meta_train",
+    "save_checkpoint",
+]

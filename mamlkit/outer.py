@@ -1,0 +1,342 @@
+"""Outer loop: move the starting point so that the query losses fall."""
+
+import math
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.func import grad_and_value, vmap
+from tqdm.auto import tqdm
+
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.inner import LossFn, Params, adapt, functional_loss
+from mamlkit.tasks import Batch, Tasks
+
+CHECKPOINT_SECONDS = 10.0
+
+
+def map_tasks(
+    fn: Callable[[Batch, Batch], Tensor],
+    tasks: Tasks,
+    over_tasks: str = "vmap",
+) -> Tensor:
+    """Apply `fn(support, query)` to every task and stack what it returns.
+
+    Args:
+        fn: written for one task; support.x of shape (examples, *features).
+        tasks: stacked on a leading axis.
+        over_tasks: "vmap" runs all tasks as one batched computation; "loop"
+            takes one after the other, for models that vmap cannot batch.
+
+    Returns:
+        shape (tasks, *shape of fn's result).
+    """
+    if over_tasks == "vmap":
+        return vmap(fn, randomness="different")(tasks.support, tasks.query)
+    pairs = zip(zip(*tasks.support), zip(*tasks.query))
+    return torch.stack([fn(Batch(*s), Batch(*q)) for s, q in pairs])
+
+
+def meta_loss(
+    params: Params,
+    loss_fn: LossFn,
+    tasks: Tasks,
+    *,
+    lr: float | Params,
+    steps: int = 1,
+    first_order: bool = False,
+    over_tasks: str = "vmap",
+) -> Tensor:
+    """Adapt to each task from `params`; average the query losses.
+
+    Finn et al. 2017, Eq. 1, with a mean over tasks where the paper sums, so
+    that `meta_lr` does not depend on the number of tasks.
+
+    Args:
+        params: θ, the shared starting point.
+        loss_fn: `(params, batch)` -> scalar.
+        tasks: stacked; x of shape (tasks, examples, *features).
+        lr: α, as in `adapt`.
+        steps: inner steps on each support set.
+        first_order: as in `adapt`.
+        over_tasks: "vmap" or "loop".
+
+    Returns:
+        scalar, differentiable in `params` through the inner steps.
+
+    Raises:
+        ValueError: tasks have no task axis or differ in number, the model
+            keeps running statistics, or vmap would get it wrong.
+    """
+    _check_tasks(loss_fn, tasks, over_tasks)
+
+    def task_loss(support, query):
+        adapted = adapt(
+            params,
+            loss_fn,
+            support,
+            lr=lr,
+            steps=steps,
+            first_order=first_order,
+        )
+        return loss_fn(adapted, query)
+
+    return map_tasks(task_loss, tasks, over_tasks).mean()
+
+
+@dataclass
+class History:
+    """What happened during `meta_train`.
+
+    Attributes:
+        loss: the meta-loss at each iteration, on that iteration's new tasks.
+        params: the trained starting point, name -> tensor.
+        validation: (iterations done, what `validate` returned) pairs.
+        seconds: training time, summed over runs if it was resumed.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    params: Params = field(default_factory=dict)
+    validation: list[tuple[int, float]] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def cosine(iterations: int) -> Callable[[int], float]:
+    """Schedule that takes the meta learning rate from 1 x to 0 x.
+
+    Examples:
+        >>> schedule = cosine(100)
+        >>> schedule(0), schedule(50), schedule(100)
+        (1.0, 0.5, 0.0)
+    """
+    return lambda i: round(0.5 + 0.5 * math.cos(math.pi * i / iterations), 12)
+
+
+def meta_train(
+    model: nn.Module,
+    sample_tasks: Callable[..., Tasks],
+    *,
+    criterion: Callable[[Tensor, Tensor], Tensor],
+    inner_lr: float | Params,
+    meta_lr: float,
+    n_tasks: int,
+    iterations: int,
+    generator: torch.Generator,
+    steps: int = 1,
+    objective: Callable[..., Tensor] = meta_loss,
+    first_order: bool = False,
+    over_tasks: str = "vmap",
+    schedule: Callable[[int], float] | None = None,
+    validate: Callable[[Params], float] | None = None,
+    checkpoint: str | Path | None = None,
+    compile: bool = False,
+) -> History:
+    """Meta-train `model` with Adam; leave the trained weights in it.
+
+    Finn et al. 2017, Algorithm 1. Same seed and same thread count give the
+    same bits; an interrupted run continues from `checkpoint` to the bits it
+    would have reached.
+
+    Args:
+        model: any module; its parameters that require grad are trained.
+        sample_tasks: `sample_tasks(n_tasks, generator=g)` -> Tasks, new
+            tasks at every call.
+        criterion: `(outputs, y)` -> scalar.
+        inner_lr: α, as in `adapt`.
+        meta_lr: β, Adam's learning rate.
+        n_tasks: tasks per iteration.
+        iterations: meta-updates.
+        generator: passed to `sample_tasks`, the only source of randomness.
+        steps: inner steps.
+        objective: called as `meta_loss` is; Adam follows its gradient.
+        first_order: as in `adapt`.
+        over_tasks: "vmap" or "loop".
+        schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.
+        validate: params -> number, called 20 times, evenly spread.
+        checkpoint: file to resume from, written every few seconds.
+        compile: compile the meta-gradient, which takes seconds to minutes
+            and a C++ compiler; without one, warn and go on uncompiled.
+
+    Returns:
+        History with the loss of every iteration.
+
+    Raises:
+        ValueError: a setting makes no sense, or `checkpoint` is damaged,
+            from other settings, or cannot be written.
+        FloatingPointError: the meta-loss is not finite any more; `checkpoint`
+            keeps the last good weights, `model` those it came with.
+    """
+    _check_training(n_tasks, iterations, meta_lr)
+    params = {
+        name: p.detach().clone()
+        for name, p in model.named_parameters()
+        if p.requires_grad
+    }
+    optimizer = torch.optim.Adam(params.values(), lr=meta_lr, fused=True)
+    history = History(params=params)
+    settings = {
+        "inner_lr": "by name" if isinstance(inner_lr, dict) else inner_lr,
+        "meta_lr": meta_lr,
+        "n_tasks": n_tasks,
+        "iterations": iterations,
+        "steps": steps,
+        "objective": getattr(objective, "__name__", "objective"),
+        "first_order": first_order,
+        "shapes": {name: list(p.shape) for name, p in params.items()},
+    }
+    start = 0
+    if checkpoint is not None and Path(checkpoint).exists():
+        start = _resume(
+            load_checkpoint(checkpoint, settings),
+            history,
+            optimizer,
+            generator,
+        )
+
+    def save(iteration, generator_state):
+        state = {
+            "settings": settings,
+            "iteration": iteration,
+            "params": params,
+            "optimizer": optimizer.state_dict(),
+            "generator": generator_state,
+            "loss": torch.tensor(history.loss, dtype=torch.float64),
+            "validation": history.validation,
+            "seconds": history.seconds,
+        }
+        save_checkpoint(checkpoint, state)
+
+    loss_fn = functional_loss(model, criterion)
+    meta_gradient = grad_and_value(
+        partial(
+            objective,
+            lr=inner_lr,
+            steps=steps,
+            first_order=first_order,
+            over_tasks=over_tasks,
+        )
+    )
+    if compile and _compiler_found():
+        # One graph for the inner steps, the meta-loss and its gradient.
+        meta_gradient = torch.compile(meta_gradient)
+    device = next(iter(params.values())).device
+    validate_after = {(i + 1) * iterations // 20 for i in range(20)}
+    begun = time.perf_counter() - history.seconds
+    saved_at = history.seconds
+    progress = tqdm(
+        range(start, iterations),
+        initial=start,
+        total=iterations,
+        leave=False,
+        mininterval=0.5,
+    )
+    for i in progress:
+        generator_state = generator.get_state()
+        tasks = _to(sample_tasks(n_tasks, generator=generator), device)
+        grads, loss = meta_gradient(params, loss_fn, tasks)
+        loss = loss.item()
+        if not math.isfinite(loss):
+            raise FloatingPointError(_diverged(f"meta-loss {loss}", i))
+        history.seconds = time.perf_counter() - begun
+        # Only now is it certain that the last update left good weights.
+        if checkpoint and history.seconds - saved_at > CHECKPOINT_SECONDS:
+            save(i, generator_state)
+            saved_at = history.seconds
+        history.loss.append(loss)
+        for name, p in params.items():
+            p.grad = grads[name]
+        if schedule:
+            optimizer.param_groups[0]["lr"] = meta_lr * schedule(i)
+        optimizer.step()
+        if i % 100 == 0:
+            progress.set_postfix(loss=f"{loss:.4g}", refresh=False)
+        if validate and i + 1 in validate_after:
+            history.validation.append((i + 1, float(validate(params))))
+    if not all(p.isfinite().all() for p in params.values()):
+        raise FloatingPointError(_diverged("weights", iterations - 1))
+    if checkpoint and start < iterations:
+        save(iterations, generator.get_state())
+    with torch.no_grad():
+        for name, p in model.named_parameters():
+            if name in params:
+                p.copy_(params[name])
+    return history
+
+
+def _resume(state, history, optimizer, generator) -> int:
+    """Put a checkpoint's state in place; return the iteration it is at."""
+    for name, p in history.params.items():
+        p.copy_(state["params"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["generator"])
+    history.loss = state["loss"].tolist()
+    history.validation = [tuple(pair) for pair in state["validation"]]
+    history.seconds = state["seconds"]
+    return state["iteration"]
+
+
+def _to(tasks: Tasks, device: torch.device) -> Tasks:
+    if tasks.support.x.device == device:
+        return tasks
+    return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
+
+
+def _compiler_found() -> bool:
+    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    if any(name and shutil.which(name) for name in names):
+        return True
+    warnings.warn(
+        "compile=True needs a C++ compiler and none was found: training "
+        "uncompiled",
+        stacklevel=3,
+    )
+    return False
+
+
+def _diverged(what: str, iteration: int) -> str:
+    return (
+        f"{what} not finite at iteration {iteration}: lower inner_lr or "
+        "meta_lr; the checkpoint, if any, keeps the last good weights"
+    )
+
+
+def _check_training(n_tasks: int, iterations: int, meta_lr: float) -> None:
+    if n_tasks < 1:
+        raise ValueError(f"n_tasks must be >= 1, got {n_tasks}")
+    if iterations < 0:
+        raise ValueError(f"iterations must be >= 0, got {iterations}")
+    if not 0 <= meta_lr < math.inf:
+        raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
+
+
+def _check_tasks(loss_fn: LossFn, tasks: Tasks, over_tasks: str) -> None:
+    if over_tasks not in ("vmap", "loop"):
+        raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
+    counts = {
+        f"{part}.{name}": len(t) if t.dim() else 0
+        for part, batch in zip(("support", "query"), tasks)
+        for name, t in zip("xy", batch)
+    }
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(
+            "support and query need one leading axis, the tasks, of one "
+            f"length; got {counts}"
+        )
+    for part, batch in zip(("support", "query"), tasks):
+        if batch.x.dim() < 3 and batch.y.dim() < 2:
+            raise ValueError(
+                f"{part} needs a task axis before its examples, got x of "
+                f"shape {tuple(batch.x.shape)}: add one with x[None]"
+            )
+    refused = getattr(loss_fn, "refuse_always", None)
+    if over_tasks == "vmap":
+        refused = refused or getattr(loss_fn, "refuse_vmap", None)
+    if refused:
+        raise ValueError(refused)

@@ -1,0 +1,197 @@
+"""Tasks: small sets of examples, drawn from a family of related tasks.
+
+A task is split in two: the *support* set, on which a model is adapted, and
+the *query* set, on which the adapted model is judged. A batch of tasks is
+stacked on a leading axis, so that `torch.func.vmap` can map over it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """Examples of one task.
+
+    Attributes:
+        x: inputs, shape (examples, *features).
+        y: targets, shape (examples, *targets).
+    """
+
+    x: Tensor
+    y: Tensor
+
+
+class Tasks(NamedTuple):
+    """Tasks stacked on a leading axis.
+
+    Attributes:
+        support: what each task is learned from, x of shape
+            (tasks, examples, *features).
+        query: what the adapted model is judged on, stacked likewise.
+    """
+
+    support: Batch
+    query: Batch
+
+
+def split(x: Tensor, y: Tensor, k_shot: int) -> Tasks:
+    """Make the first `k_shot` examples of each task its support set.
+
+    Args:
+        x: shape (tasks, examples, *features).
+        y: shape (tasks, examples, *targets).
+        k_shot: examples in the support set; the rest are the query set.
+    """
+    return Tasks(
+        Batch(x[:, :k_shot], y[:, :k_shot]),
+        Batch(x[:, k_shot:], y[:, k_shot:]),
+    )
+
+
+def uniform(
+    low: float, high: float, shape: tuple, generator: torch.Generator
+) -> Tensor:
+    """Draw from U[low, high) on the generator's device."""
+    unit = torch.rand(shape, generator=generator, device=generator.device)
+    return low + (high - low) * unit
+
+
+@dataclass(frozen=True)
+class Sinusoids:
+    """Waves y = A sin(x - φ); a task is one wave (Finn et al. 2017, Sec. 5.1).
+
+    The ranges and the sign of φ are those of the authors' code.
+
+    Attributes:
+        amplitude: range of A.
+        phase: range of φ, in radians.
+        x: range of the inputs.
+        oracle: append A and φ to every input, which tells a network what it
+            would otherwise have to adapt for: x then has 3 features.
+    """
+
+    amplitude: tuple[float, float] = (0.1, 5.0)
+    phase: tuple[float, float] = (0.0, math.pi)
+    x: tuple[float, float] = (-5.0, 5.0)
+    oracle: bool = False
+
+    def sample(
+        self,
+        n_tasks: int,
+        *,
+        k_shot: int,
+        k_query: int,
+        generator: torch.Generator,
+    ) -> Tasks:
+        """Draw waves, and points on each of them.
+
+        Returns:
+            x of shape (n_tasks, k, 1), or 3 with `oracle`; y (n_tasks, k, 1).
+
+        Raises:
+            ValueError: a count is below 1.
+        """
+        _check_counts(n_tasks, k_shot, k_query)
+        amplitude = uniform(*self.amplitude, (n_tasks, 1, 1), generator)
+        phase = uniform(*self.phase, (n_tasks, 1, 1), generator)
+        x = uniform(*self.x, (n_tasks, k_shot + k_query, 1), generator)
+        y = amplitude * torch.sin(x - phase)
+        if self.oracle:
+            told = [t.expand_as(x) for t in (amplitude, phase)]
+            x = torch.cat([x, *told], dim=-1)
+        return split(x, y, k_shot)
+
+
+@dataclass(frozen=True)
+class Harmonics:
+    """Sums of a wave and its overtone: y = a₁ sin(x + b₁) + a₂ sin(2x + b₂).
+
+    After Lacoste et al. 2018 (arXiv:1806.07528, Sec. 5.1), with one base
+    frequency and no noise, so that tasks lie on the sinusoids' axes.
+
+    Attributes:
+        x: range of the inputs.
+    """
+
+    x: tuple[float, float] = (-5.0, 5.0)
+
+    def sample(
+        self,
+        n_tasks: int,
+        *,
+        k_shot: int,
+        k_query: int,
+        generator: torch.Generator,
+    ) -> Tasks:
+        """Draw a₁, a₂ from N(0, 1) and b₁, b₂ from U[0, 2π) for each task.
+
+        Returns:
+            x and y of shape (n_tasks, k, 1).
+
+        Raises:
+            ValueError: a count is below 1.
+        """
+        _check_counts(n_tasks, k_shot, k_query)
+        shape = (n_tasks, 1, 2)
+        height = torch.randn(
+            shape, generator=generator, device=generator.device
+        )
+        shift = uniform(0, 2 * math.pi, shape, generator)
+        x = uniform(*self.x, (n_tasks, k_shot + k_query, 1), generator)
+        frequency = torch.tensor([1.0, 2.0], device=generator.device)
+        waves = height * torch.sin(frequency * x + shift)
+        return split(x, waves.sum(-1, keepdim=True), k_shot)
+
+
+@dataclass(frozen=True)
+class SinusoidsAndLines:
+    """Each task is a wave or, as often, a line y = a x + b.
+
+    After Finn et al. 2018 (arXiv:1806.02817, Sec. 5), without noise.
+
+    Attributes:
+        sinusoids: the family of the waves.
+        coefficient: range of the lines' slope a and intercept b.
+    """
+
+    sinusoids: Sinusoids = Sinusoids()
+    coefficient: tuple[float, float] = (-3.0, 3.0)
+
+    def sample(
+        self,
+        n_tasks: int,
+        *,
+        k_shot: int,
+        k_query: int,
+        generator: torch.Generator,
+    ) -> Tasks:
+        """Draw waves, and replace about half of them by lines.
+
+        Returns:
+            x and y of shape (n_tasks, k, 1).
+
+        Raises:
+            ValueError: a count is below 1.
+        """
+        support, query = self.sinusoids.sample(
+            n_tasks, k_shot=k_shot, k_query=k_query, generator=generator
+        )
+        shape = (n_tasks, 1, 1)
+        slope = uniform(*self.coefficient, shape, generator)
+        intercept = uniform(*self.coefficient, shape, generator)
+        is_line = uniform(0, 1, shape, generator) < 0.5
+        x = torch.cat([support.x, query.x], dim=1)
+        y = torch.cat([support.y, query.y], dim=1)
+        y = torch.where(is_line, slope * x + intercept, y)
+        return split(x, y, k_shot)
+
+
+def _check_counts(n_tasks: int, k_shot: int, k_query: int) -> None:
+    counts = {"n_tasks": n_tasks, "k_shot": k_shot, "k_query": k_query}
+    for name, count in counts.items():
+        if count < 1:
+            raise ValueError(f"{name} must be >= 1, got {count}")
