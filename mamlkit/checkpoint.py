@@ -31,7 +31,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from None
     finally:
-        partial.unlink(missing_ok=True)
+        if partial.exists():
+            partial.unlink()
 
 
 def load_checkpoint(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from mamlkit.checks import _check_tasks
 from mamlkit.inner import LossFn, Params, adapt
-from mamlkit.outer import _check_tasks, map_tasks
+from mamlkit.outer import map_tasks
 from mamlkit.tasks import Batch, Tasks
 
 Metric = Callable[[Params, Batch], Tensor]
@@ -48,7 +49,6 @@ def adaptation_curve(
     Raises:
         ValueError: as in `meta_loss`.
     """
-
     _check_tasks(loss_fn, tasks, over_tasks)
 
     def curve(support, query):

@@ -5,14 +5,16 @@ Everything is written for one task. `outer.py` differentiates through
 `first_order`) detaches.
 """
 
-import math
 from collections.abc import Callable
 
 from torch import Tensor, nn
 from torch.func import functional_call, grad
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.instancenorm import _InstanceNorm
 
+from mamlkit.checks import (
+    _check_scalar,
+    _check_steps_and_lr,
+    _note_what_the_model_needs,
+)
 from mamlkit.tasks import Batch
 
 Params = dict[str, Tensor]
@@ -41,7 +43,7 @@ def functional_loss(
         _check_scalar(loss)
         return loss
 
-    _note_what_vmap_cannot_batch(loss_fn, model)
+    _note_what_the_model_needs(loss_fn, model)
     return loss_fn
 
 
@@ -89,50 +91,3 @@ def adapt(
             for name, value in params.items()
         }
     return params
-
-
-def _check_scalar(loss: Tensor) -> None:
-    if not isinstance(loss, Tensor) or loss.shape != ():
-        got = getattr(loss, "shape", type(loss).__name__)
-        got = tuple(got) if not isinstance(got, str) else got
-        raise ValueError(
-            f"the criterion must return a scalar tensor, got {got}: "
-            "take the mean over examples"
-        )
-
-
-def _check_steps_and_lr(params: Params, lr, steps: int) -> None:
-    if steps < 0:
-        raise ValueError(f"steps must be >= 0, got {steps}")
-    if isinstance(lr, dict):
-        missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
-        if missing or unknown:
-            raise ValueError(
-                "lr must have a tensor for every parameter: missing "
-                f"{sorted(missing)}, unknown {sorted(unknown)}"
-            )
-    elif isinstance(lr, int | float) and not 0 <= lr < math.inf:
-        raise ValueError(f"lr must be finite and >= 0, got {lr}")
-
-
-def _note_what_vmap_cannot_batch(loss_fn: LossFn, model: nn.Module) -> None:
-    """Leave on `loss_fn` why its model must be refused, for `meta_loss`.
-
-    Looked up here, once, and not at every meta-iteration.
-    """
-    loss_fn.refuse_always = loss_fn.refuse_vmap = None
-    for name, module in model.named_modules():
-        kind = f"{type(module).__name__} {name!r}"
-        is_norm = isinstance(module, _BatchNorm | _InstanceNorm)
-        if is_norm and module.track_running_stats:
-            loss_fn.refuse_always = (
-                f"{kind} keeps running statistics, which leak from task to "
-                "task: build it with track_running_stats=False"
-            )
-        fused = is_norm or isinstance(module, nn.LayerNorm)
-        if fused and getattr(module, "weight", None) is not None:
-            loss_fn.refuse_vmap = (
-                f"{kind} has weights, whose second-order gradients vmap gets "
-                'wrong: use over_tasks="loop", or a norm without weights '
-                "followed by your own scale and shift (mamlkit.BatchNorm)"
-            )

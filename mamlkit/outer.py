@@ -1,10 +1,7 @@
 """Outer loop: move the starting point so that the query losses fall."""
 
 import math
-import os
-import shutil
 import time
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +13,7 @@ from torch.func import grad_and_value, vmap
 from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checks import _check_tasks, _check_training, _compiler_found
 from mamlkit.inner import LossFn, Params, adapt, functional_loss
 from mamlkit.tasks import Batch, Tasks
 
@@ -288,55 +286,8 @@ def _to(tasks: Tasks, device: torch.device) -> Tasks:
     return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
 
 
-def _compiler_found() -> bool:
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
-    if any(name and shutil.which(name) for name in names):
-        return True
-    warnings.warn(
-        "compile=True needs a C++ compiler and none was found: training "
-        "uncompiled",
-        stacklevel=3,
-    )
-    return False
-
-
 def _diverged(what: str, iteration: int) -> str:
     return (
         f"{what} not finite at iteration {iteration}: lower inner_lr or "
         "meta_lr; the checkpoint, if any, keeps the last good weights"
     )
-
-
-def _check_training(n_tasks: int, iterations: int, meta_lr: float) -> None:
-    if n_tasks < 1:
-        raise ValueError(f"n_tasks must be >= 1, got {n_tasks}")
-    if iterations < 0:
-        raise ValueError(f"iterations must be >= 0, got {iterations}")
-    if not 0 <= meta_lr < math.inf:
-        raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
-
-
-def _check_tasks(loss_fn: LossFn, tasks: Tasks, over_tasks: str) -> None:
-    if over_tasks not in ("vmap", "loop"):
-        raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
-    counts = {
-        f"{part}.{name}": len(t) if t.dim() else 0
-        for part, batch in zip(("support", "query"), tasks)
-        for name, t in zip("xy", batch)
-    }
-    if len(set(counts.values())) > 1 or 0 in counts.values():
-        raise ValueError(
-            "support and query need one leading axis, the tasks, of one "
-            f"length; got {counts}"
-        )
-    for part, batch in zip(("support", "query"), tasks):
-        if batch.x.dim() < 3 and batch.y.dim() < 2:
-            raise ValueError(
-                f"{part} needs a task axis before its examples, got x of "
-                f"shape {tuple(batch.x.shape)}: add one with x[None]"
-            )
-    refused = getattr(loss_fn, "refuse_always", None)
-    if over_tasks == "vmap":
-        refused = refused or getattr(loss_fn, "refuse_vmap", None)
-    if refused:
-        raise ValueError(refused)

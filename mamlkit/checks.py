@@ -1,0 +1,115 @@
+"""Input checks: one line that says what is wrong and what to do.
+
+They look at shapes and Python numbers only. `if tensor:` would fail under
+`vmap`, and learned rates may turn negative.
+"""
+
+import math
+import os
+import shutil
+import warnings
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+_TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
+
+
+def _check_scalar(loss: Tensor) -> None:
+    if not isinstance(loss, Tensor) or loss.shape != ():
+        got = getattr(loss, "shape", type(loss).__name__)
+        got = tuple(got) if not isinstance(got, str) else got
+        raise ValueError(
+            f"the criterion must return a scalar tensor, got {got}: "
+            "take the mean over examples"
+        )
+
+
+def _check_steps_and_lr(params: dict, lr, steps: int) -> None:
+    if steps < 0:
+        raise ValueError(f"steps must be >= 0, got {steps}")
+    if isinstance(lr, dict):
+        missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
+        if missing or unknown:
+            raise ValueError(
+                "lr must have a tensor for every parameter: missing "
+                f"{sorted(missing)}, unknown {sorted(unknown)}"
+            )
+    elif isinstance(lr, int | float) and not 0 <= lr < math.inf:
+        raise ValueError(f"lr must be finite and >= 0, got {lr}")
+
+
+def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
+    """Leave on `loss_fn`, for `_check_tasks`, what its model cannot take.
+
+    Looked up here, once, and not at every meta-iteration.
+    """
+    loss_fn.refuse_always = loss_fn.refuse_vmap = None
+    has_features = any(isinstance(m, _TAKES_FEATURES) for m in model.modules())
+    loss_fn.needed_dims = 3 if has_features else 2
+    for name, module in model.named_modules():
+        kind = f"{type(module).__name__} {name!r}"
+        is_norm = isinstance(module, _BatchNorm | _InstanceNorm)
+        if is_norm and module.track_running_stats:
+            loss_fn.refuse_always = (
+                f"{kind} keeps running statistics, which leak from task to "
+                "task: build it with track_running_stats=False"
+            )
+        fused = is_norm or isinstance(module, nn.LayerNorm)
+        if fused and getattr(module, "weight", None) is not None:
+            loss_fn.refuse_vmap = (
+                f"{kind} has weights, whose second-order gradients vmap gets "
+                'wrong: use over_tasks="loop", or a norm without weights '
+                "followed by your own scale and shift (mamlkit.BatchNorm)"
+            )
+
+
+def _check_training(n_tasks: int, iterations: int, meta_lr: float) -> None:
+    if n_tasks < 1:
+        raise ValueError(f"n_tasks must be >= 1, got {n_tasks}")
+    if iterations < 0:
+        raise ValueError(f"iterations must be >= 0, got {iterations}")
+    if not 0 <= meta_lr < math.inf:
+        raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
+
+
+def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
+    if over_tasks not in ("vmap", "loop"):
+        raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
+    counts = {
+        f"{part}.{name}": len(t) if t.dim() else 0
+        for part, batch in zip(("support", "query"), tasks)
+        for name, t in zip("xy", batch)
+    }
+    if len(set(counts.values())) > 1 or 0 in counts.values():
+        raise ValueError(
+            "support and query need one leading axis, the tasks, of one "
+            f"length; got {counts}"
+        )
+    needed = getattr(loss_fn, "needed_dims", 2)
+    if tasks.support.x.dim() < needed or tasks.query.x.dim() < needed:
+        shapes = [tuple(batch.x.shape) for batch in tasks]
+        raise ValueError(
+            "x must have shape (tasks, examples, *features), got "
+            f"{shapes[0]} in support and {shapes[1]} in query: a single task "
+            "needs an axis of its own, x[None]"
+        )
+    refused = getattr(loss_fn, "refuse_always", None)
+    if over_tasks == "vmap":
+        refused = refused or getattr(loss_fn, "refuse_vmap", None)
+    if refused:
+        raise ValueError(refused)
+
+
+def _compiler_found() -> bool:
+    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    if any(name and shutil.which(name) for name in names):
+        return True
+    warnings.warn(
+        "compile=True needs a C++ compiler and none was found: training "
+        "uncompiled",
+        stacklevel=3,
+    )
+    return False

@@ -1,0 +1,170 @@
+"""Figures: one theme, alt text on every picture, and boxes for diagrams."""
+
+import base64
+import io
+
+import matplotlib.pyplot as plt
+import seaborn as sns
+from cycler import cycler
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+from mamlkit.evaluate import mean_interval
+
+# Okabe and Ito 2008, without the yellow that white paper swallows.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#00795A", "#A8477F"
+SKY, BLACK, GREY = "#56B4E9", "#222222", "#6B6B6B"
+COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+DPI = 144
+
+
+def use_theme() -> None:
+    """Set the course's fonts, grid, and colours that differ in marker too."""
+    sns.set_theme(
+        style="whitegrid",
+        rc={
+            "axes.edgecolor": GREY,
+            "axes.labelcolor": BLACK,
+            "axes.prop_cycle": cycler(color=COLOURS),
+            "axes.spines.right": False,
+            "axes.spines.top": False,
+            "axes.titlelocation": "left",
+            "axes.titlesize": 11,
+            "figure.constrained_layout.use": True,
+            "figure.figsize": (7.0, 3.6),
+            "font.size": 10,
+            "grid.color": "#E6E6E6",
+            "legend.frameon": False,
+            "text.color": BLACK,
+        },
+    )
+
+
+def png(fig: Figure) -> bytes:
+    """Render and close a figure; 128 colours keep the file small."""
+    raw = io.BytesIO()
+    fig.savefig(raw, format="png", dpi=DPI, facecolor="white")
+    plt.close(fig)
+    image = Image.open(raw).convert("RGB").quantize(128, dither=0)
+    small = io.BytesIO()
+    image.save(small, format="PNG", optimize=True)
+    return small.getvalue()
+
+
+def show(fig: Figure, *, alt: str) -> None:
+    """Display a figure as PNG with alt text.
+
+    Args:
+        fig: closed afterwards.
+        alt: one or two sentences that state the finding, for readers who do
+            not see the picture.
+
+    Raises:
+        ValueError: `alt` is empty.
+    """
+    if not alt.strip():
+        raise ValueError("alt must state what the figure shows")
+    width, height = (int(72 * inches) for inches in fig.get_size_inches())
+    size = {"alt": alt, "width": width * 4 // 3, "height": height * 4 // 3}
+    data = base64.b64encode(png(fig)).decode()
+    display(
+        {"image/png": data, "text/plain": alt},
+        metadata={"image/png": size},
+        raw=True,
+    )
+
+
+def plot_mean(
+    ax: Axes, values: Tensor, label: str, *, number: int = 0, x=None, **style
+) -> None:
+    """Draw the mean over tasks with its 95 % interval, and label its end.
+
+    Args:
+        ax: where to draw.
+        values: shape (tasks, points).
+        label: written at the right end of the line.
+        number: picks colour and marker.
+        x: positions of the points; 0, 1, ... by default.
+        **style: for `Axes.plot`.
+    """
+    x = range(values.shape[1]) if x is None else x
+    mean, half = mean_interval(values)
+    colour = COLOURS[number % len(COLOURS)]
+    style = {"marker": MARKERS[number % len(MARKERS)], "ms": 5} | style
+    ax.plot(x, mean, color=colour, **style)
+    ax.fill_between(x, mean - half, mean + half, color=colour, alpha=0.2, lw=0)
+    label_end(ax, list(x)[-1], mean[-1].item(), label, colour)
+
+
+def label_end(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
+    """Write `text` just right of the point (x, y), in the line's colour."""
+    ax.annotate(
+        text,
+        (x, y),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        color=colour,
+        annotation_clip=False,
+    )
+
+
+def box(ax: Axes, x: float, y: float, text: str, colour: str = BLACK) -> tuple:
+    """Draw text in a rounded frame centred on (x, y); return (x, y)."""
+    ax.text(
+        x,
+        y,
+        text,
+        ha="center",
+        va="center",
+        color=BLACK,
+        bbox={
+            "boxstyle": "round,pad=0.5",
+            "facecolor": "white",
+            "edgecolor": colour,
+            "linewidth": 1.8,
+        },
+    )
+    return x, y
+
+
+def arrow(
+    ax: Axes,
+    start: tuple,
+    end: tuple,
+    text: str = "",
+    colour: str = GREY,
+    bend: float = 0.0,
+    gap: float = 22,
+) -> None:
+    """Draw an arrow from `start` to `end`, with `text` beside its middle.
+
+    `gap` keeps it clear of the boxes at its ends, in points.
+    """
+    ax.annotate(
+        "",
+        end,
+        start,
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": colour,
+            "connectionstyle": f"arc3,rad={bend}",
+            "shrinkA": gap,
+            "shrinkB": gap,
+            "linewidth": 1.6,
+        },
+    )
+    if text:
+        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
+        ax.annotate(
+            text,
+            middle,
+            xytext=(6, 4),
+            textcoords="offset points",
+            color=colour,
+            fontsize=9,
+        )

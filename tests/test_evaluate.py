@@ -1,0 +1,66 @@
+"""Evaluation against doing it by hand."""
+
+import pytest
+import torch
+from test_outer import params_of, waves
+from torch.nn import functional as F
+
+from mamlkit import (
+    CNN,
+    MLP,
+    Batch,
+    adapt,
+    adaptation_curve,
+    functional_accuracy,
+    functional_loss,
+    mean_interval,
+)
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_the_curve_starts_anew_for_each_task(over_tasks):
+    model, tasks = MLP().double(), waves(3)
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    curve = adaptation_curve(
+        params, loss_fn, loss_fn, tasks, lr=0.02, steps=2,
+        over_tasks=over_tasks,
+    )  # fmt: skip
+    assert curve.shape == (3, 3) and not curve.requires_grad
+    for i in range(3):
+        support, query = (Batch(b.x[i], b.y[i]) for b in tasks)
+        for steps in range(3):
+            adapted = adapt(params, loss_fn, support, lr=0.02, steps=steps)
+            torch.testing.assert_close(
+                curve[i, steps], loss_fn(adapted, query)
+            )
+
+
+def test_evaluation_keeps_no_graph():
+    model, tasks = MLP().double(), waves(2)
+    loss_fn = functional_loss(model, F.mse_loss)
+    params = {k: p.requires_grad_() for k, p in params_of(model).items()}
+    curve = adaptation_curve(params, loss_fn, loss_fn, tasks, lr=0.1, steps=1)
+    assert curve.grad_fn is None
+
+
+def test_accuracy_is_the_share_of_right_answers():
+    model = CNN(3, width=4)
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    x = torch.rand(8, 1, 28, 28)
+    said = model(x).argmax(-1)
+    y = said.clone()
+    y[:2] = (y[:2] + 1) % 3
+    accuracy = functional_accuracy(model)(params, Batch(x, y))
+    assert accuracy.item() == 0.75
+
+
+def test_the_interval_covers_the_mean_19_times_in_20():
+    torch.manual_seed(0)
+    mean, half = mean_interval(torch.randn(100, 2000, dtype=torch.float64))
+    covered = (mean.abs() < half).double().mean().item()
+    assert covered == pytest.approx(0.95, abs=0.015)
+
+
+def test_an_interval_needs_two_tasks():
+    with pytest.raises(ValueError, match="needs 2 tasks, got 1"):
+        mean_interval(torch.zeros(1, 3))

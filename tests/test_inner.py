@@ -1,0 +1,189 @@
+"""The inner loop against closed forms and finite differences."""
+
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call, grad, vmap
+from torch.nn import functional as F
+
+from mamlkit import MLP, Batch, adapt, functional_loss
+
+
+def quadratic(params, target):
+    """L(w; c) = a/2 |w - c|², a = 0.7."""
+    return 0.35 * ((params["w"] - target) ** 2).sum()
+
+
+W, SUPPORT, QUERY = torch.tensor(
+    [[2, -1], [0.5, 3], [-1, 1]], dtype=torch.float64
+)
+
+
+@pytest.mark.parametrize("first_order", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_meta_gradient_on_a_quadratic_is_closed_form(steps, first_order):
+    # A step shrinks w - c by 1 - lr a, so dL(w'; q)/dw = shrink a (w' - q);
+    # first order drops the factor.
+    def judged(params):
+        adapted = adapt(
+            params,
+            quadratic,
+            SUPPORT,
+            lr=0.3,
+            steps=steps,
+            first_order=first_order,
+        )
+        return quadratic(adapted, QUERY)
+
+    shrink = (1 - 0.3 * 0.7) ** steps
+    adapted = SUPPORT + shrink * (W - SUPPORT)
+    expected = (1 if first_order else shrink) * 0.7 * (adapted - QUERY)
+    actual = grad(judged)({"w": W})["w"]
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=0)
+
+
+def test_meta_gradient_in_whole_numbers():
+    # L = w² c with c = 1: w' = w - lr 2 w; lr = 2 gives w' = -3 w, so that
+    # dL(w')/dw = 2 (-3 w)(-3) = 18 w, and -6 w in first order.
+    def loss_fn(params, c):
+        return params["w"] ** 2 * c
+
+    def judged(params, first_order):
+        adapted = adapt(
+            params, loss_fn, 1, lr=2, steps=1, first_order=first_order
+        )
+        return loss_fn(adapted, 1)
+
+    params = {"w": torch.tensor(5.0)}
+    assert grad(judged)(params, False)["w"].item() == 90
+    assert grad(judged)(params, True)["w"].item() == -30
+
+
+def small_problem():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1)).double()
+    loss_fn = functional_loss(model, F.mse_loss)
+    support, query = (
+        Batch(torch.randn(5, 2).double(), torch.randn(5, 1).double())
+        for _ in range(2)
+    )
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    return params, loss_fn, support, query
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3])
+def test_meta_gradient_is_the_finite_difference(steps):
+    params, loss_fn, support, query = small_problem()
+
+    def judged(params):
+        adapted = adapt(params, loss_fn, support, lr=0.2, steps=steps)
+        return loss_fn(adapted, query)
+
+    actual = grad(judged)(params)
+    eps = 1e-5
+    for name, value in params.items():
+        for index in range(value.numel()):
+            shift = torch.zeros_like(value).flatten()
+            shift[index] = eps
+            shift = shift.view_as(value)
+            up = judged(params | {name: value + shift})
+            down = judged(params | {name: value - shift})
+            expected = (up - down) / (2 * eps)
+            found = actual[name].flatten()[index]
+            torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
+
+
+def test_learned_rates_get_their_exact_gradient_too():
+    params, loss_fn, support, query = small_problem()
+    rates = {name: torch.full_like(p, 0.2) for name, p in params.items()}
+
+    def judged(rates):
+        return loss_fn(adapt(params, loss_fn, support, lr=rates), query)
+
+    # dL(θ - α g)/dα = -g L'(θ')
+    slope = grad(loss_fn)(params, support)
+    outer = grad(loss_fn)(adapt(params, loss_fn, support, lr=0.2), query)
+    for name, found in grad(judged)(rates).items():
+        torch.testing.assert_close(found, -slope[name] * outer[name])
+
+
+def test_each_parameter_has_its_own_rate():
+    params, loss_fn, support, _ = small_problem()
+    rates = dict.fromkeys(params, torch.tensor(0.0))
+    rates["2.bias"] = torch.tensor(0.5)
+    adapted = adapt(params, loss_fn, support, lr=rates)
+    for name in params:
+        moved = not torch.equal(adapted[name], params[name])
+        assert moved == (name == "2.bias")
+
+
+def test_first_order_adapts_to_the_same_parameters():
+    params, loss_fn, support, _ = small_problem()
+    full = adapt(params, loss_fn, support, lr=0.2, steps=3)
+    first = adapt(params, loss_fn, support, lr=0.2, steps=3, first_order=True)
+    for name in params:
+        torch.testing.assert_close(full[name], first[name], rtol=0, atol=0)
+
+
+def test_nothing_is_shared_between_tasks_or_written_in_place():
+    params, loss_fn, support, _ = small_problem()
+    before = {name: p.clone() for name, p in params.items()}
+    first = adapt(params, loss_fn, support, lr=0.5, steps=2)
+    adapt(params, loss_fn, Batch(support.x + 1, support.y), lr=0.5, steps=2)
+    again = adapt(params, loss_fn, support, lr=0.5, steps=2)
+    for name in params:
+        assert torch.equal(params[name], before[name])
+        assert torch.equal(first[name], again[name])
+
+
+def test_zero_steps_and_zero_rate_change_nothing():
+    params, loss_fn, support, _ = small_problem()
+    assert adapt(params, loss_fn, support, lr=0.5, steps=0) == params
+    adapted = adapt(params, loss_fn, support, lr=0, steps=2)
+    assert all(torch.equal(adapted[k], params[k]) for k in params)
+
+
+def test_functional_loss_does_not_touch_the_model():
+    model = MLP()
+    before = {k: p.clone() for k, p in model.named_parameters()}
+    params = {k: p.detach() + 1 for k, p in model.named_parameters()}
+    batch = Batch(torch.randn(3, 1), torch.randn(3, 1))
+    loss = functional_loss(model, F.mse_loss)(params, batch)
+    expected = F.mse_loss(functional_call(model, params, batch.x), batch.y)
+    assert torch.equal(loss, expected)
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name])
+
+
+@pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
+def test_impossible_rates_are_refused(lr):
+    params, loss_fn, support, _ = small_problem()
+    with pytest.raises(ValueError, match=r"lr must be finite and >= 0, got"):
+        adapt(params, loss_fn, support, lr=lr)
+
+
+def test_negative_steps_are_refused():
+    params, loss_fn, support, _ = small_problem()
+    with pytest.raises(ValueError, match=r"steps must be >= 0, got -1"):
+        adapt(params, loss_fn, support, lr=0.1, steps=-1)
+
+
+def test_rates_of_other_names_are_refused():
+    params, loss_fn, support, _ = small_problem()
+    rates = dict.fromkeys(params, torch.tensor(0.1))
+    rates["body"] = rates.pop("2.bias")
+    wanted = r"missing \['2.bias'\], unknown \['body'\]"
+    with pytest.raises(ValueError, match=wanted):
+        adapt(params, loss_fn, support, lr=rates)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_criterion_without_a_scalar_is_refused(batched):
+    loss_fn = functional_loss(MLP(), lambda out, y: (out - y) ** 2)
+    params = dict(MLP().named_parameters())
+    batch = Batch(torch.randn(2, 3, 1), torch.randn(2, 3, 1))
+    with pytest.raises(ValueError, match=r"scalar tensor, got \(3, 1\)"):
+        if batched:
+            vmap(loss_fn, (None, 0))(params, batch)
+        else:
+            loss_fn(params, Batch(batch.x[0], batch.y[0]))
