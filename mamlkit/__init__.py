@@ -7,7 +7,7 @@ from mamlkit.evaluate import (
     mean_interval,
 )
 from mamlkit.inner import adapt, functional_loss
-from mamlkit.models import CNN, MLP, BatchNorm
+from mamlkit.models import CNN, MLP, BatchNorm, Wave
 from mamlkit.outer import History, cosine, map_tasks, meta_loss, meta_train
 from mamlkit.tasks import (
     Batch,
@@ -27,6 +27,7 @@ __all__ = [
     "Sinusoids",
     "SinusoidsAndLines",
     "Tasks",
+    "Wave",
     "adapt",
     "adaptation_curve",
     "cosine",

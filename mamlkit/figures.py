@@ -2,15 +2,18 @@
 
 import base64
 import io
+from collections.abc import Callable
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+import torch
 from cycler import cycler
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
+from torch.func import vmap
 
 from mamlkit.evaluate import mean_interval
 
@@ -111,6 +114,50 @@ def label_end(ax: Axes, x: float, y: float, text: str, colour: str) -> None:
         color=colour,
         annotation_clip=False,
     )
+
+
+def landscape(
+    ax: Axes,
+    loss_of: Callable[[dict], Tensor],
+    *,
+    amplitude: tuple[float, float] = (-0.5, 5.0),
+    phase: tuple[float, float] = (-1.2, 4.4),
+    points: int = 61,
+) -> Tensor:
+    """Draw a loss over the two parameters of a `Wave` as filled contours.
+
+    Args:
+        ax: where to draw.
+        loss_of: `{"amplitude": ..., "phase": ...}` -> scalar.
+        amplitude: range of the horizontal axis.
+        phase: range of the vertical axis, in radians.
+        points: grid points along each axis.
+
+    Returns:
+        the losses, shape (points, points), amplitude first.
+    """
+    a, b = torch.linspace(*amplitude, points), torch.linspace(*phase, points)
+    grid = torch.cartesian_prod(a, b)
+    losses = vmap(loss_of)({"amplitude": grid[:, 0], "phase": grid[:, 1]})
+    losses = losses.detach().reshape(points, points)
+    # Even steps of the root show both the basin and the slopes.
+    levels = torch.linspace(0, 3, 13).square()
+    ax.contourf(a, b, losses.T, levels, cmap="Greys", alpha=0.6, extend="max")
+    ax.contour(a, b, losses.T, levels, colors="white", linewidths=0.7)
+    ax.set(xlabel="amplitude", ylabel="phase (rad)")
+    ax.grid(False)
+    return losses
+
+
+def draw_path(ax: Axes, path: list[dict], number: int = 0, **style) -> None:
+    """Draw where the parameters of a `Wave` went; `number` picks the style."""
+    a, b = (
+        [float(params[name]) for params in path]
+        for name in ("amplitude", "phase")
+    )
+    colour, marker = COLOURS[number], MARKERS[number]
+    ax.plot(a, b, color=colour, marker=marker, ms=4, lw=1.6, **style)
+    ax.plot(a[0], b[0], "o", color="white", mec=BLACK, mew=1.6, ms=9)
 
 
 def box(ax: Axes, x: float, y: float, text: str, colour: str = BLACK) -> tuple:

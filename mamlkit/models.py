@@ -12,6 +12,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+class Wave(nn.Module):
+    """The two-parameter model a sin(x - b): small enough to draw.
+
+    Args:
+        amplitude: a at the start.
+        phase: b at the start, in radians.
+    """
+
+    def __init__(self, amplitude: float = 1.0, phase: float = 0.0):
+        super().__init__()
+        self.amplitude = nn.Parameter(torch.tensor(amplitude))
+        self.phase = nn.Parameter(torch.tensor(phase))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x to y, of any one shape."""
+        return self.amplitude * torch.sin(x - self.phase)
+
+
 class BatchNorm(nn.Module):
     """Batch normalisation with a learned shift, over the batch it sees.
 
