@@ -1,0 +1,161 @@
+"""The command `mamlkit`: run, render and read the course.
+
+Every mistake in its arguments is one line and exit code 2, before anything
+runs. Heavy imports wait until a command needs them.
+"""
+
+import sys
+from argparse import REMAINDER, ArgumentParser, Namespace
+from importlib import import_module
+from pathlib import Path
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str):
+        self.exit(2, f"mamlkit: {message}\n")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        argv: arguments; by default those of the process.
+
+    Returns:
+        exit code: 0 when all is well, 1 when a chapter or a claim failed,
+        2 for a mistake in the arguments, 130 when interrupted.
+    """
+    args = _parser().parse_args(argv)
+    try:
+        return args.command(args) or 0
+    except ValueError as fault:
+        print(f"mamlkit: {fault}", file=sys.stderr)
+        return 2
+    except OSError as fault:
+        print(f"mamlkit: {fault.strerror}: {fault.filename}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("mamlkit: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(prog="mamlkit", description="The mamlkit course.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name, command, help_, *, chapters=None):
+        sub = commands.add_parser(name, help=help_, description=help_)
+        sub.set_defaults(command=command)
+        if chapters:
+            sub.add_argument(
+                "chapters",
+                nargs=chapters,
+                metavar="CHAPTER",
+                help="its number, name or path",
+            )
+        return sub
+
+    run = add("run", _run, "execute chapters and report", chapters="*")
+    # The choices of runner.TIMEOUTS, without importing papermill for --help.
+    scales = ("ci", "laptop", "paper")
+    run.add_argument("--scale", choices=scales, default="laptop")
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument(
+        "-p",
+        dest="parameters",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set a parameter that the chapters declare",
+    )
+    run.add_argument("--out", type=Path, help="folder for what was executed")
+    add("lab", _lab, "open JupyterLab on a chapter", chapters="?")
+    add("render", _render, "store outputs in notebooks/", chapters="*")
+    add("html", _html, "write the course as a site to build/html/")
+    add("claims", _claims, "judge all claims with seeds 0, 1, 2", chapters="*")
+    fetch = add("fetch", _fetch, "download and verify a data set")
+    fetch.add_argument("name", choices=["omniglot"])
+    fetch.add_argument(
+        "--from", dest="source", type=Path, help="folder that has the archives"
+    )
+    reproduce = add("reproduce", _reproduce, "run a paper-scale experiment")
+    reproduce.add_argument("name", metavar="NAME")
+    reproduce.add_argument("rest", nargs=REMAINDER, metavar="...")
+    return parser
+
+
+def _run(args: Namespace) -> int:
+    from mamlkit import runner
+
+    chapters = runner.find_chapters(args.chapters)
+    outcomes = runner.run(
+        chapters,
+        scale=args.scale,
+        seed=args.seed,
+        parameters=runner.parse_parameters(args.parameters),
+        out=args.out,
+    )
+    return int(runner.failed(outcomes))
+
+
+def _lab(args: Namespace) -> int:
+    import subprocess
+
+    from mamlkit import runner
+
+    names = [args.chapters] if args.chapters else []
+    first = runner.find_chapters(names)[0]
+    with runner.own_kernel():
+        command = [sys.executable, "-m", "jupyterlab", str(first)]
+        return subprocess.run(command).returncode
+
+
+def _render(args: Namespace) -> None:
+    from mamlkit import render, runner
+
+    render.render(runner.find_chapters(args.chapters))
+
+
+def _html(_args: Namespace) -> None:
+    from mamlkit import runner, site
+
+    print(site.build(runner.find_chapters()))
+
+
+def _claims(args: Namespace) -> int:
+    from mamlkit import runner
+    from mamlkit.paths import BUILD
+
+    chapters = runner.find_chapters(args.chapters)
+    by_seed = {}
+    for seed in (0, 1, 2):
+        out = BUILD / "claims" / f"seed{seed}"
+        by_seed[seed] = runner.run(chapters, seed=seed, out=out)
+    print(runner.claims_table(by_seed))
+    return int(any(map(runner.failed, by_seed.values())))
+
+
+def _fetch(args: Namespace) -> None:
+    from mamlkit import omniglot
+
+    print(omniglot.fetch(args.source))
+
+
+def _reproduce(args: Namespace) -> None:
+    from mamlkit.reproduce import EXPERIMENTS
+
+    if args.name not in EXPERIMENTS:
+        known = ", ".join(EXPERIMENTS)
+        raise ValueError(f"no experiment {args.name!r}: there are {known}")
+    module = import_module(f"mamlkit.reproduce.{args.name}")
+    parser = _Parser(
+        prog=f"mamlkit reproduce {args.name}",
+        description=module.__doc__.split("\n")[0],
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    module.arguments(parser)
+    module.run(parser.parse_args(args.rest))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

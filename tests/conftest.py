@@ -1,0 +1,52 @@
+"""A tiny chapter for the tests of everything that handles chapters."""
+
+import os
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+# Kernels that run side by side on two cores must not fight over them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TINY = {
+    "title": "# Try a thing\n\nRead on: [top](#Try-a-thing).",
+    "setup": """
+from mamlkit.claims import claim, report_claims
+from mamlkit.exercises import check
+""",
+    "parameters": 'SCALE = "laptop"\nSEED = 0\nRATE = 0.5',
+    "copy-me": "# copy-me\ndef double(x):\n    return 2 * x",
+    "work": "print('rate', RATE, 'seed', SEED, 'scale', SCALE)",
+    "exercise": """
+def one_step(params, loss_fn, batch, lr):
+    raise NotImplementedError
+
+
+check("3.1", one_step)
+""",
+    "claim": 'claim("Two is two.", double(1) == 2, "2", exact=True)',
+    "loose": 'claim("The seed is small.", SEED < 2, SEED)',
+    "last": "report_claims(SCALE)",
+}
+
+
+@pytest.fixture
+def make_chapter(tmp_path):
+    """Write a small chapter; keyword arguments replace or drop its cells."""
+
+    def make(name="03_try_a_thing", folder=tmp_path / "notebooks", **changes):
+        cells = []
+        for key, source in (TINY | changes).items():
+            if source is None:
+                continue
+            new = new_markdown_cell if key == "title" else new_code_cell
+            tags = {"setup", "parameters", "copy-me", "exercise"} & {key}
+            meta = {"tags": [*tags]} if tags else {}
+            cells.append(new(source.strip(), id=key, metadata=meta))
+        folder.mkdir(exist_ok=True)
+        path = folder / f"{name}.ipynb"
+        nbformat.write(new_notebook(cells=cells), path)
+        return path
+
+    return make

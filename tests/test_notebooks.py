@@ -1,0 +1,317 @@
+"""Every chapter, in two passes through papermill, and in its form.
+
+Pass 1: seed 0, plain papermill from the checkout. Pass 2: seed 1, every cell
+executed twice in a row, exercises solved, elsewhere, without network.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import nbformat
+import pytest
+from chapters import (
+    CHAPTERS,
+    NO_NETWORK,
+    code_cells,
+    copy_me_faults,
+    definitions,
+    form_faults,
+    plain,
+    solve,
+    tagged,
+    with_needs,
+)
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+
+from mamlkit.exercises import find_exercise
+from mamlkit.paths import ROOT
+from mamlkit.render import output_faults
+from mamlkit.runner import TIMEOUTS, notes
+
+each_chapter = pytest.mark.parametrize(
+    "path", CHAPTERS, ids=[p.stem for p in CHAPTERS]
+)
+
+
+def papermill(source, target, *options, cwd=ROOT, **environ):
+    """Run papermill as a reader would; return (notebook, seconds)."""
+    start = time.perf_counter()
+    timeout = ["--execution-timeout", str(TIMEOUTS["ci"])]
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", source, target]
+        + [*timeout, "--no-progress-bar", *options],
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environ,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return nbformat.read(target, 4), time.perf_counter() - start
+
+
+def plain_pass(path, folder):
+    options = ["-p", "SCALE", "ci", "-p", "SEED", "0"]
+    return papermill(path, folder / path.name, *options)
+
+
+def doubled_pass(path, folder):
+    nb = load_notebook_node(str(path))
+    for cell in tagged(nb, "exercise"):
+        (key,) = exercise_keys(cell.source)
+        cell.source = solve(cell.source, find_exercise(key).solution)
+    # Before doubling: a second parameters cell would undo the injected one.
+    settings = {"SCALE": "ci", "SEED": 1}
+    nb = parameterize_notebook(nb, settings, kernel_name="python3")
+    nb.cells = [
+        nbformat.v4.new_code_cell(cell.source)
+        for cell in code_cells(nb)
+        for _ in range(2)
+    ]
+    source = folder / f"doubled_{path.name}"
+    nbformat.write(nb, source)
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    target = folder / f"executed_{path.name}"
+    return papermill(source, target, cwd=folder, PYTHONPATH=str(folder))
+
+
+def exercise_keys(source):
+    return [
+        node.args[0].value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "check"
+    ]
+
+
+PASSES = {"plain_run": plain_pass, "doubled_run": doubled_pass}
+
+
+@pytest.fixture(scope="session")
+def passes(request, tmp_path_factory):
+    """Start the passes that the selected tests need, two at a time."""
+    wanted = dict.fromkeys(
+        (item.callspec.params["path"], kind)
+        for item in request.session.items
+        for kind in PASSES
+        if kind in getattr(item, "fixturenames", ())
+    )
+    pool = ThreadPoolExecutor(2)
+    yield {
+        (path, kind): pool.submit(
+            PASSES[kind], path, tmp_path_factory.mktemp(kind)
+        )
+        for path, kind in wanted
+    }
+    pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture
+def plain_run(passes, path):
+    return passes[path, "plain_run"].result()
+
+
+@pytest.fixture
+def doubled_run(passes, path):
+    return passes[path, "doubled_run"].result()
+
+
+def assert_complete(nb):
+    """Every cell ran, nothing warned, and no claim failed."""
+    for cell in code_cells(nb):
+        assert cell.execution_count, cell.source
+        for output in cell.outputs:
+            text = output.get("text", "")
+            assert output.output_type != "error"
+            assert output.get("name") != "stderr" or "Warning" not in text
+    claims = notes(nb, "claims")
+    assert claims and claims[-1]["claims"]
+    verdicts = {claim["verdict"] for claim in claims[-1]["claims"]}
+    assert verdicts <= {"held", "not judged"}
+
+
+@each_chapter
+def test_chapter_runs_unsolved_with_plain_papermill(path, plain_run):
+    nb, seconds = plain_run
+    assert_complete(nb)
+    exercises = notes(nb, "exercise")
+    assert {e["verdict"] for e in exercises} == {"not started"}
+    assert seconds < 60, "the budget is 20 s, and starting Python costs some"
+
+
+@each_chapter
+def test_chapter_runs_doubled_solved_elsewhere_and_offline(path, doubled_run):
+    nb, _ = doubled_run
+    assert_complete(nb)
+    exercises = notes(nb, "exercise")
+    wrong = [e for e in exercises if e["verdict"] != "passed"]
+    assert exercises and not wrong
+    keys = [
+        key for cell in code_cells(nb) for key in exercise_keys(cell.source)
+    ]
+    assert [e["exercise"] for e in exercises] == keys
+
+
+@each_chapter
+def test_chapter_keeps_the_form(path):
+    assert form_faults(path) == []
+
+
+@each_chapter
+def test_committed_outputs_are_fresh_and_clean(path):
+    nb = nbformat.read(path, 4)
+    assert output_faults(nb, path.stat().st_size) == []
+
+
+@pytest.fixture(scope="session")
+def shipped():
+    """All definitions of mamlkit's modules, by name."""
+    found = {}
+    for module in (ROOT / "mamlkit").rglob("*.py"):
+        for name, node in definitions(module.read_text()).items():
+            found.setdefault(name, []).append(node)
+    return found
+
+
+@each_chapter
+def test_cells_to_copy_are_what_mamlkit_ships(path, shipped):
+    assert copy_me_faults(nbformat.read(path, 4), shipped) == []
+
+
+@each_chapter
+def test_cells_to_copy_run_alone(path, tmp_path):
+    nb = nbformat.read(path, 4)
+    for cell in tagged(nb, "copy-me"):
+        assert_runs_alone(with_needs(nb, cell), tmp_path)
+
+
+def assert_runs_alone(source, folder):
+    """Run it in a new process in which mamlkit cannot be imported."""
+    pasted = folder / "pasted.py"
+    pasted.write_text(source)
+    block = "import sys, runpy; sys.modules['mamlkit'] = None; "
+    command = block + f"runpy.run_path({str(pasted)!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_there_are_chapters_and_each_number_is_used_once():
+    numbers = [path.name[:2] for path in CHAPTERS]
+    assert numbers and all(a < b for a, b in pairwise(numbers))
+
+
+# The rules themselves, on a tiny chapter that breaks one at a time.
+
+
+def test_tiny_chapter_keeps_the_form(make_chapter):
+    assert form_faults(make_chapter()) == []
+
+
+LONG = "\n".join(f"a{i} = {i}" for i in range(16))
+
+
+@pytest.mark.parametrize(
+    ("cell", "source", "fault"),
+    [
+        ("title", "Try.", "there must be one title"),
+        ("title", "# A\n\n# B", "there must be one title"),
+        ("title", "# A\n\n[x](gone.ipynb)", "link to gone.ipynb"),
+        ("title", "# A\n\n[x](#gone)", "link to #gone"),
+        ("title", "# A\n" + "word " * 3500, "3502 words"),
+        ("setup", None, "1 cell tagged setup"),
+        ("parameters", None, "got 0"),
+        ("parameters", "SCALE = 'laptop'\nSEED = 1", "SEED = 0"),
+        ("parameters", "SCALE = 'laptop'\nSEED = int('0')", "literals only"),
+        ("claim", "x = 1", "no claim()"),
+        ("exercise", "x = 1", "no check()"),
+        ("last", "x = 1", "report_claims"),
+        ("work", LONG, "more than 15 lines"),
+        ("work", "x = '" + "a" * 74 + "'", "wider than 79"),
+        ("copy-me", "# copy-me\n" + LONG + "\n" + LONG, "than 25 lines"),
+    ],
+)
+def test_form_names_the_fault(make_chapter, cell, source, fault):
+    changes = {"loose": None} if cell == "claim" else {}
+    path = make_chapter(**changes | {cell: source})
+    assert [f for f in form_faults(path) if fault in f]
+
+
+def test_form_allows_copied_cells_more_lines(make_chapter):
+    assert form_faults(make_chapter(**{"copy-me": "# copy-me\n" + LONG})) == []
+
+
+def test_form_wants_a_number_and_a_verb(make_chapter):
+    assert "file name" in form_faults(make_chapter("3-Things"))[0]
+
+
+SHIPPED = """
+def double(x: int) -> int:
+    \"\"\"Twice x.\"\"\"
+    _check(x)
+    return 2 * x
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "fault"),
+    [
+        ("# copy-me\ndef double(x):\n    return 2 * x", ""),
+        ("# copy-me\ndef double(x):\n    return x * 2", "not what mamlkit"),
+        ("# copy-me\ndef double(x=1):\n    return 2 * x", "not what mamlkit"),
+        ("# copy-me\ndef other(x):\n    return 2 * x", "not what mamlkit"),
+        ("def double(x):\n    return 2 * x", "first line"),
+        ("# copy-me\nx = 1", "nothing to copy"),
+        (
+            "# copy-me; needs: other\ndef double(x):\n    return 2 * x",
+            "needs other, which comes later",
+        ),
+    ],
+)
+def test_copied_cell_must_be_the_shipped_function(make_chapter, source, fault):
+    nb = nbformat.read(make_chapter(**{"copy-me": source}), 4)
+    shipped = {k: [v] for k, v in definitions(SHIPPED).items()}
+    faults = copy_me_faults(nb, shipped)
+    assert any(fault in f for f in faults) if fault else faults == []
+
+
+def test_field_names_count_and_their_types_do_not():
+    one, other = (
+        definitions(f"class Batch(NamedTuple):\n    {field}")["Batch"]
+        for field in ("x: Tensor", "x: object")
+    )
+    third = definitions("class Batch(NamedTuple):\n    y: Tensor")["Batch"]
+    assert plain(one) == plain(other) != plain(third)
+
+
+def test_copied_cells_come_with_what_they_need(make_chapter, tmp_path):
+    nb = nbformat.read(make_chapter(), 4)
+    needy = "# copy-me; needs: double\ndouble(double(1))"
+    cell = nbformat.v4.new_code_cell(needy, metadata={"tags": ["copy-me"]})
+    nb.cells.append(cell)
+    assert_runs_alone(with_needs(nb, cell), tmp_path)
+    with pytest.raises(AssertionError, match="NameError"):
+        assert_runs_alone(cell.source, tmp_path)
+    with pytest.raises(AssertionError, match="mamlkit"):
+        assert_runs_alone("import mamlkit", tmp_path)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "example.org"])
+def test_offline_means_offline(tmp_path, host):
+    (tmp_path / "sitecustomize.py").write_text(NO_NETWORK)
+    code = f"import socket; socket.create_connection(({host!r}, 80), 2)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert f"no network in this test: {host}" in done.stderr
