@@ -11,6 +11,7 @@ from cycler import cycler
 from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 from torch import Tensor
 from torch.func import vmap
@@ -160,58 +161,29 @@ def draw_path(ax: Axes, path: list[dict], number: int = 0, **style) -> None:
     ax.plot(a[0], b[0], "o", color="white", mec=BLACK, mew=1.6, ms=9)
 
 
-def box(ax: Axes, x: float, y: float, text: str, colour: str = BLACK) -> tuple:
-    """Draw text in a rounded frame centred on (x, y); return (x, y)."""
-    ax.text(
-        x,
-        y,
-        text,
-        ha="center",
-        va="center",
-        color=BLACK,
-        bbox={
-            "boxstyle": "round,pad=0.5",
-            "facecolor": "white",
-            "edgecolor": colour,
-            "linewidth": 1.8,
-        },
-    )
-    return x, y
+def box(ax: Axes, x: float, y: float, text: str, colour: str = BLACK) -> Text:
+    """Draw text in a rounded frame centred on (x, y), to tie arrows to."""
+    frame = {
+        "boxstyle": "round,pad=0.5",
+        "facecolor": "white",
+        "edgecolor": colour,
+        "linewidth": 1.8,
+    }
+    return ax.text(x, y, text, ha="center", va="center", bbox=frame)
 
 
 def arrow(
-    ax: Axes,
-    start: tuple,
-    end: tuple,
-    text: str = "",
-    colour: str = GREY,
-    bend: float = 0.0,
-    gap: float = 22,
+    ax: Axes, start: Text | tuple, end: Text | tuple, colour: str = GREY
 ) -> None:
-    """Draw an arrow from `start` to `end`, with `text` beside its middle.
-
-    `gap` keeps it clear of the boxes at its ends, in points.
-    """
-    ax.annotate(
-        "",
-        end,
-        start,
-        arrowprops={
-            "arrowstyle": "-|>",
-            "color": colour,
-            "connectionstyle": f"arc3,rad={bend}",
-            "shrinkA": gap,
-            "shrinkB": gap,
-            "linewidth": 1.6,
-        },
+    """Draw an arrow between boxes or points, from edge to edge of a box."""
+    ends = {}
+    for side, place in (("A", start), ("B", end)):
+        if isinstance(place, Text):
+            ends[f"patch{side}"] = place.get_bbox_patch()
+        ends[f"shrink{side}"] = 3
+    start, end = (
+        place.get_position() if isinstance(place, Text) else place
+        for place in (start, end)
     )
-    if text:
-        middle = ((start[0] + end[0]) / 2, (start[1] + end[1]) / 2)
-        ax.annotate(
-            text,
-            middle,
-            xytext=(6, 4),
-            textcoords="offset points",
-            color=colour,
-            fontsize=9,
-        )
+    style = {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6}
+    ax.annotate("", end, start, arrowprops=style | ends)
