@@ -1,0 +1,55 @@
+"""Reinforcement learning: MAML with policy gradients, as chapter 09 does."""
+
+from mamlkit.rl.navigation import navigate, sample_goals, the_40_goals
+from mamlkit.rl.policy import (
+    GaussianPolicy,
+    Rollouts,
+    kl_divergence,
+    log_prob,
+    repeat,
+    roll_out,
+    total_return,
+)
+from mamlkit.rl.surrogate import (
+    Experience,
+    dice,
+    linear_baseline,
+    lvc,
+    naive,
+    policy_loss,
+    returns_to_go,
+    weigh,
+)
+from mamlkit.rl.trpo import (
+    conjugate_gradient,
+    fisher_product,
+    flatten,
+    trpo_step,
+    unflatten,
+)
+
+__all__ = [
+    "Experience",
+    "GaussianPolicy",
+    "Rollouts",
+    "conjugate_gradient",
+    "dice",
+    "fisher_product",
+    "flatten",
+    "kl_divergence",
+    "linear_baseline",
+    "log_prob",
+    "lvc",
+    "naive",
+    "navigate",
+    "policy_loss",
+    "repeat",
+    "returns_to_go",
+    "roll_out",
+    "sample_goals",
+    "the_40_goals",
+    "total_return",
+    "trpo_step",
+    "unflatten",
+    "weigh",
+]

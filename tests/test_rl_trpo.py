@@ -1,0 +1,195 @@
+"""Conjugate gradients, Fisher products and trust-region steps."""
+
+import pytest
+import torch
+from torch.func import functional_call, grad, jvp, vmap
+
+from mamlkit import adapt
+from mamlkit.rl import (
+    GaussianPolicy,
+    conjugate_gradient,
+    fisher_product,
+    flatten,
+    kl_divergence,
+    log_prob,
+    naive,
+    policy_loss,
+    repeat,
+    roll_out,
+    trpo_step,
+    unflatten,
+    weigh,
+)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def positive_definite(n):
+    factor = torch.randn(n, n, generator=seeded()).double()
+    return factor @ factor.T + torch.eye(n).double()
+
+
+def test_conjugate_gradient_is_the_dense_solve():
+    matrix = positive_definite(8)
+    target = torch.randn(8, generator=seeded(1)).double()
+    found = conjugate_gradient(matrix.mv, target, iterations=12)
+    expected = torch.linalg.solve(matrix, target)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_conjugate_gradient_improves_with_its_iterations():
+    matrix = positive_definite(8)
+    target = torch.randn(8, generator=seeded(1)).double()
+    exact = torch.linalg.solve(matrix, target)
+
+    def error(iterations):
+        x = conjugate_gradient(matrix.mv, target, iterations) - exact
+        return x @ matrix @ x
+
+    assert error(1) > 2 * error(3) > 10 * error(6) > 0
+
+
+def test_conjugate_gradient_of_nothing_is_nothing():
+    zero = torch.zeros(3)
+    assert torch.equal(conjugate_gradient(lambda v: v, zero), zero)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    """MAML on three goals: θ, act, loss, kl, weights."""
+    torch.manual_seed(0)
+    policy = GaussianPolicy(hidden=(5,)).double()
+    # With zero biases the origin, where all start, is a kink of every ReLU.
+    params = {
+        k: p.detach() + 0.1 * torch.randn(p.shape, generator=seeded(5))
+        for k, p in policy.named_parameters()
+    }
+    goals = torch.tensor([[0.3, 0.1], [-0.2, 0.4], [0.1, -0.3]]).double()
+    generator = seeded()
+
+    def gather(stacked):
+        seen = roll_out(
+            stacked,
+            policy,
+            goals,
+            rollouts=6,
+            horizon=8,
+            generator=generator,
+        )
+        return weigh(seen)
+
+    loss_fn = policy_loss(policy, naive)
+
+    def inner(params, before):
+        return adapt(params, loss_fn, before, lr=0.5)
+
+    before = gather(repeat(params, 3))
+    after = gather(vmap(inner, (None, 0))(params, before))
+
+    def act(params):
+        def one(before, states):
+            adapted = inner(params, before)
+            mean, log_std = functional_call(policy, adapted, (states,))
+            return mean, log_std.expand(1, 1, 2)
+
+        return vmap(one)(before, after.states)
+
+    weights = after.alive / after.alive.sum((1, 2), keepdim=True) / 3
+    old = [t.detach() for t in act(params)]
+    old_log_probs = log_prob(*old, after.actions)
+
+    def loss(params):
+        ratio = (log_prob(*act(params), after.actions) - old_log_probs).exp()
+        return -(weights * ratio * after.advantages).sum()
+
+    def kl(params):
+        return (weights * kl_divergence(*old, *act(params))).sum()
+
+    return params, act, loss, kl, weights
+
+
+def random_direction(params, seed=3):
+    return torch.randn(flatten(params).shape, generator=seeded(seed)).double()
+
+
+def test_flatten_and_unflatten_are_inverse(problem):
+    params = problem[0]
+    back = unflatten(flatten(params), params)
+    assert list(back) == list(params)
+    assert all(torch.equal(back[k], params[k]) for k in params)
+
+
+def test_fisher_product_is_the_exact_hessian_product_of_the_kl(problem):
+    params, act, _, kl, weights = problem
+    vector = random_direction(params)
+    direction = unflatten(vector, params)
+    _, expected = jvp(grad(kl), (params,), (direction,))
+    found = fisher_product(params, act, weights)(vector)
+    torch.testing.assert_close(found, flatten(expected), rtol=1e-9, atol=1e-12)
+
+
+def test_fisher_product_is_the_finite_difference(problem):
+    params, act, _, kl, weights = problem
+    vector = random_direction(params)
+    move = unflatten(1e-5 * vector, params)
+    up, down = (
+        flatten(grad(kl)({k: p + sign * move[k] for k, p in params.items()}))
+        for sign in (1, -1)
+    )
+    found = fisher_product(params, act, weights)(vector)
+    torch.testing.assert_close(found, (up - down) / 2e-5, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("max_kl", [1e-4, 1e-2, 1.0])
+def test_a_step_improves_and_stays_within_its_kl(problem, max_kl):
+    params, act, loss, kl, weights = problem
+    product = fisher_product(params, act, weights)
+    new = trpo_step(params, loss, kl, product, max_kl=max_kl)
+    assert 0 < kl(new) <= max_kl
+    assert loss(new) < loss(params)
+    # A quadratic model is good nearby: the limit is nearly reached.
+    if max_kl == 1e-4:
+        assert kl(new) > 0.5 * max_kl
+
+
+def test_a_model_that_is_too_bold_is_backed_away_from(problem):
+    params, act, loss, kl, weights = problem
+    product = fisher_product(params, act, weights)
+    new = trpo_step(params, loss, kl, lambda v: product(v) / 30, max_kl=1e-3)
+    assert 0 < kl(new) <= 1e-3
+
+
+def test_the_direction_is_the_natural_gradient(problem):
+    params, act, loss, kl, weights = problem
+    product = fisher_product(params, act, weights)
+    n = len(flatten(params))
+    matrix = torch.stack([product(row) for row in torch.eye(n).double()])
+    matrix += 1e-5 * torch.eye(n)
+    natural = torch.linalg.solve(matrix, flatten(grad(loss)(params)))
+    new = trpo_step(params, loss, kl, product, max_kl=1e-4, iterations=200)
+    moved = flatten(params) - flatten(new)
+    cosine = torch.cosine_similarity(moved, natural, dim=0)
+    assert cosine > 0.999
+    few = trpo_step(params, loss, kl, product, max_kl=1e-4, iterations=1)
+    moved = flatten(params) - flatten(few)
+    assert torch.cosine_similarity(moved, natural, dim=0) < 0.99
+
+
+def test_no_step_is_taken_where_none_is_better(problem):
+    params, act, _, kl, weights = problem
+    product = fisher_product(params, act, weights)
+
+    def flat(params):
+        return 0 * flatten(params).sum()
+
+    new = trpo_step(params, flat, kl, product)
+    assert all(torch.equal(new[k], params[k]) for k in params)
+
+
+def test_a_limit_of_zero_is_refused(problem):
+    params, act, loss, kl, weights = problem
+    product = fisher_product(params, act, weights)
+    with pytest.raises(ValueError, match="max_kl must be > 0, got 0"):
+        trpo_step(params, loss, kl, product, max_kl=0)
