@@ -85,7 +85,7 @@ def _parser() -> ArgumentParser:
 
 
 def _run(args: Namespace) -> int:
-    from mamlkit import runner
+    from mamlkit import report, runner
 
     chapters = runner.find_chapters(args.chapters)
     outcomes = runner.run(
@@ -95,7 +95,7 @@ def _run(args: Namespace) -> int:
         parameters=runner.parse_parameters(args.parameters),
         out=args.out,
     )
-    return int(runner.failed(outcomes))
+    return int(report.failed(outcomes))
 
 
 def _lab(args: Namespace) -> int:
@@ -123,7 +123,7 @@ def _html(_args: Namespace) -> None:
 
 
 def _claims(args: Namespace) -> int:
-    from mamlkit import runner
+    from mamlkit import report, runner
     from mamlkit.paths import BUILD
 
     chapters = runner.find_chapters(args.chapters)
@@ -131,8 +131,8 @@ def _claims(args: Namespace) -> int:
     for seed in (0, 1, 2):
         out = BUILD / "claims" / f"seed{seed}"
         by_seed[seed] = runner.run(chapters, seed=seed, out=out)
-    print(runner.claims_table(by_seed))
-    return int(any(map(runner.failed, by_seed.values())))
+    print(report.claims_table(by_seed))
+    return int(any(map(report.failed, by_seed.values())))
 
 
 def _fetch(args: Namespace) -> None:

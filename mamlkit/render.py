@@ -15,7 +15,8 @@ import nbformat
 from nbformat import NotebookNode
 
 from mamlkit.paths import BUILD, ROOT
-from mamlkit.runner import execute, failed
+from mamlkit.report import failed
+from mamlkit.runner import execute
 
 MAX_BYTES = 500_000
 # Progress bars, in a notebook's stderr or printed by a widget's text.
@@ -50,7 +51,10 @@ def render(chapters: Sequence[Path]) -> None:
         if failed([outcome]):
             raise ValueError(f"{path.stem}: {outcome.error}; none written")
         nb = nbformat.read(path, 4)
-        take_outputs(nb, nbformat.read(outcome.notebook, 4))
+        try:
+            take_outputs(nb, nbformat.read(outcome.notebook, 4))
+        except ValueError as fault:
+            raise ValueError(f"{path.stem}: {fault}; none written") from None
         text = nbformat.writes(nb).rstrip("\n") + "\n"
         faults = output_faults(nb, len(text.encode()))
         if faults:
@@ -142,7 +146,7 @@ def _faults_of(output: NotebookNode) -> list[str]:
         faults.append("picture without alt text: use show(fig, alt=...)")
     words = [output.get("text", ""), *output.get("traceback", [])]
     words += [text for kind, text in data.items() if kind != "image/png"]
-    text = "\n".join(words)
+    text = "\n".join(map(str, words))
     if _BAR.search(text):
         faults.append("progress bar")
     if _PATH.search(text) or str(ROOT) in text:

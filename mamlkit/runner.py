@@ -1,8 +1,7 @@
-"""The runner: execute chapters with papermill, report what they claim.
+"""The runner: execute chapters with papermill, headless.
 
 `mamlkit run` and `mamlkit render` share `execute`. A chapter is a notebook
-in `notebooks/`; what it claims is in the metadata of its last output, put
-there by `mamlkit.claims`.
+in `notebooks/`.
 """
 
 import ast
@@ -16,50 +15,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import nbformat
 import papermill
 from ipykernel.kernelspec import write_kernel_spec
 
 from mamlkit.paths import BUILD, NOTEBOOKS
+from mamlkit.report import Outcome, notes, table
 
 # Seconds a single cell may take.
 TIMEOUTS = {"ci": 60, "laptop": 600, "paper": 4 * 3600}
-VERDICTS = ("held", "failed", "not judged")
 
 
-class Outcome(NamedTuple):
-    """What came of one chapter.
-
-    Attributes:
-        chapter: file name without ending.
-        seconds: from starting the kernel to its end.
-        peak_mb: most memory the kernel held, or None if it never said.
-        claims: dicts with `text`, `verdict` and `measured`.
-        error: one line, empty if the chapter ran to its end.
-        notebook: the executed notebook, also after an error.
-    """
-
-    chapter: str
-    seconds: float
-    peak_mb: float | None
-    claims: list[dict[str, str]]
-    error: str
-    notebook: Path
-
-
-def find_chapters(
-    names: Sequence[str] = (), folder: Path = NOTEBOOKS
-) -> list[Path]:
+def find_chapters(names: Sequence[str] = ()) -> list[Path]:
     """Find chapters by number, file stem or path; all of them by default.
 
     Raises:
         ValueError: there is no such chapter, or no chapter at all.
     """
-    paths = sorted(folder.glob("[0-9][0-9]_*.ipynb"))
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
-        raise ValueError(f"no chapters in {folder}: run from a checkout")
+        raise ValueError(f"no chapters in {NOTEBOOKS}: run from a checkout")
     found = []
     for name in names:
         stem = Path(name).name.removesuffix(".ipynb")
@@ -182,6 +159,7 @@ def execute(path: Path, out: Path, parameters: dict[str, Any]) -> Outcome:
                 executed,
                 parameters,
                 kernel_name="python3",
+                language="python",
                 cwd=out,
                 progress_bar=sys.stderr.isatty(),
                 execution_timeout=TIMEOUTS[parameters["SCALE"]],
@@ -201,16 +179,6 @@ def execute(path: Path, out: Path, parameters: dict[str, Any]) -> Outcome:
         error,
         executed,
     )
-
-
-def notes(nb: nbformat.NotebookNode, kind: str) -> list[dict[str, Any]]:
-    """Collect what `mamlkit` noted in outputs: `claims` or `exercise`."""
-    found = [
-        output.get("metadata", {}).get("mamlkit", {})
-        for cell in nb.cells
-        for output in cell.get("outputs", [])
-    ]
-    return [note for note in found if kind in note]
 
 
 def run(
@@ -257,56 +225,6 @@ def run(
     target = (folder if out else BUILD) / "report.json"
     target.write_text(json.dumps(report, indent=1) + "\n")
     return outcomes
-
-
-def table(outcomes: Sequence[Outcome]) -> str:
-    """Lay out outcomes as text: a line a chapter, then a line a claim."""
-    width = max(len(o.chapter) for o in outcomes)
-    head = "seconds  peak MB  " + "  ".join(VERDICTS)
-    lines = ["", f"{'chapter':{width}}  {head}"]
-    for o in outcomes:
-        peak = "-" if o.peak_mb is None else f"{o.peak_mb:.0f}"
-        verdicts = [c["verdict"] for c in o.claims]
-        counts = "  ".join(f"{verdicts.count(v):{len(v)}}" for v in VERDICTS)
-        lines.append(
-            f"{o.chapter:{width}}  {o.seconds:7.1f}  {peak:>7}  {counts}"
-        )
-    for o in outcomes:
-        lines += ["", o.chapter]
-        lines += [
-            f"  {c['verdict']:10}  {c['text']} Measured: {c['measured']}"
-            for c in o.claims
-        ]
-        if o.error:
-            lines.append(f"  error       {o.error} See {o.notebook}")
-    return "\n".join(lines)
-
-
-def claims_table(by_seed: dict[int, Sequence[Outcome]]) -> str:
-    """Lay out every claim with its verdict and measurement for each seed."""
-    lines = []
-    for number, first in enumerate(by_seed[0]):
-        lines += ["", first.chapter]
-        columns = {seed: o[number].claims for seed, o in by_seed.items()}
-        texts = [c["text"] for claims in columns.values() for c in claims]
-        for text in dict.fromkeys(texts):
-            lines.append(f"  {text}")
-            for seed, claims in columns.items():
-                found = [c for c in claims if c["text"] == text]
-                said = found[0] if found else {"verdict": "not reached"}
-                measured = said.get("measured", "")
-                lines.append(
-                    f"    seed {seed}  {said['verdict']:11}  {measured}"
-                )
-    return "\n".join(lines)
-
-
-def failed(outcomes: Sequence[Outcome]) -> bool:
-    """Say whether any chapter stopped or any claim failed."""
-    return any(
-        o.error or "failed" in [c["verdict"] for c in o.claims]
-        for o in outcomes
-    )
 
 
 def _one_line(fault: Exception) -> str:

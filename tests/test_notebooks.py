@@ -32,7 +32,8 @@ from papermill.parameterize import parameterize_notebook
 from mamlkit.exercises import find_exercise
 from mamlkit.paths import ROOT
 from mamlkit.render import output_faults
-from mamlkit.runner import TIMEOUTS, notes
+from mamlkit.report import notes
+from mamlkit.runner import TIMEOUTS
 
 each_chapter = pytest.mark.parametrize(
     "path", CHAPTERS, ids=[p.stem for p in CHAPTERS]

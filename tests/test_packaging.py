@@ -1,0 +1,123 @@
+"""The files that say what to install, and how, agree with one another."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+
+import mamlkit
+from mamlkit.paths import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+# The only names that differ between PyPI and conda-forge.
+CONDA = {"torch": "pytorch"}
+
+
+def parsed(lines):
+    found = [Requirement(line) for line in lines]
+    return {r.name: str(r.specifier) for r in found if r.name != "mamlkit"}
+
+
+def test_conda_environment_has_the_same_names_and_ranges():
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())
+    listed = conda["dependencies"]
+    *packages, pip = listed
+    assert pip == {"pip": ["-e ."]}
+    packages = parsed(packages)
+    assert packages.pop("python") == PROJECT["requires-python"]
+    assert packages.pop("pip") == ""
+    extras = [line for key in EXTRAS if key != "bench" for line in EXTRAS[key]]
+    expected = parsed(PROJECT["dependencies"] + extras)
+    expected = {CONDA.get(name, name): r for name, r in expected.items()}
+    assert packages == expected
+
+
+def test_constraints_pin_every_dependency_inside_its_range():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pins = {r.name.lower(): r for r in map(Requirement, lines)}
+    assert str(pins["torch"].specifier) == "==2.13.0"
+    wanted = PROJECT["dependencies"] + [r for e in EXTRAS.values() for r in e]
+    for requirement in map(Requirement, wanted):
+        if requirement.name != "mamlkit":
+            (pin,) = pins[requirement.name].specifier
+            assert pin.operator == "=="
+            assert requirement.specifier.contains(pin.version)
+
+
+def test_workflow_calls_make_test_weekly_and_on_every_push():
+    text = (ROOT / ".github/workflows/test.yml").read_text()
+    # YAML reads the key "on" as true.
+    flow = yaml.safe_load(text)
+    assert {"push", "pull_request", "schedule"} <= flow[True].keys()
+    steps = flow["jobs"]["test"]["steps"]
+    assert steps[-1] == {"run": "make test"}
+    (weekly,) = [s for s in steps if "schedule" in s.get("if", "")]
+    assert "constraints.txt" in weekly["run"]
+    assert "exec make test" in (ROOT / ".ci/run").read_text()
+    assert os.access(ROOT / ".ci/run", os.X_OK)
+
+
+def make(*arguments):
+    return subprocess.run(
+        ["make", "-C", ROOT, *arguments], capture_output=True, text=True
+    )
+
+
+def test_make_help_is_the_default_and_names_every_target():
+    text = (ROOT / "Makefile").read_text()
+    (line,) = re.findall(r"^\.PHONY: (.+)$", text, re.M)
+    said = make().stdout
+    assert all(f"make {name}\t" in said for name in line.split())
+    assert said == make("help").stdout
+
+
+@pytest.mark.parametrize("target", ["run", "test", "lab", "bench"])
+def test_make_sets_up_when_dependencies_change(target):
+    dry = make("--dry-run", "--what-if=pyproject.toml", target).stdout
+    install = "pip install --quiet -c constraints.txt -e '.[test]'"
+    assert "-m venv .venv" in dry and install in dry
+    command = {"test": ".venv/bin/pytest", "bench": "reproduce speed"}
+    wanted = command.get(target, f".venv/bin/mamlkit {target}")
+    assert dry.index(install) < dry.index(wanted)
+
+
+def test_make_says_which_python_it_needs(tmp_path):
+    old = tmp_path / "old-python"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    done = make(f"PYTHON={old}", "--what-if=pyproject.toml", ".venv/ready")
+    assert done.returncode and "needs Python 3.11 or newer" in done.stdout
+    assert not list(tmp_path.glob("*/bin"))
+
+
+def test_public_names_exist_and_are_documented():
+    assert sorted(mamlkit.__all__) == sorted(set(mamlkit.__all__))
+    for name in mamlkit.__all__:
+        assert getattr(mamlkit, name).__doc__, name
+
+
+def test_help_needs_no_heavy_imports():
+    code = (
+        "import sys; from mamlkit.__main__ import _parser; _parser();"
+        "print([m for m in ('papermill', 'nbconvert', 'matplotlib')"
+        " if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_modules_stay_short():
+    lengths = {
+        path.name: len(path.read_text().splitlines())
+        for path in (ROOT / "mamlkit").rglob("*.py")
+        if path.parent.name != "exercises"
+    }
+    assert not {name: n for name, n in lengths.items() if n > 300}
