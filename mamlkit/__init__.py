@@ -14,6 +14,7 @@ from mamlkit.tasks import (
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
+    TaskArrays,
     Tasks,
 )
 
@@ -26,6 +27,7 @@ __all__ = [
     "History",
     "Sinusoids",
     "SinusoidsAndLines",
+    "TaskArrays",
     "Tasks",
     "Wave",
     "adapt",

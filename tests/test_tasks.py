@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from mamlkit import Harmonics, Sinusoids, SinusoidsAndLines
+from mamlkit import Harmonics, Sinusoids, SinusoidsAndLines, TaskArrays
 
 FAMILIES = [Sinusoids(), Harmonics(), SinusoidsAndLines()]
 
@@ -85,3 +86,24 @@ def test_half_of_sinusoids_and_lines_are_lines():
 def test_empty_sets_are_refused(family, name):
     with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
         sample(family, **{name: 0})
+
+
+def test_arrays_give_disjoint_examples_of_one_task():
+    # Every example carries its task and its number in that task.
+    task, example = np.meshgrid(np.arange(7), np.arange(9), indexing="ij")
+    family = TaskArrays(x=np.stack([task, example], -1), y=task)
+    support, query = sample(family, n_tasks=50, k_shot=3, k_query=6)
+    assert support.x.shape == (50, 3, 2) and query.x.shape == (50, 6, 2)
+    both = torch.cat([support.x, query.x], 1)
+    assert (both[..., 0] == both[:, :1, 0]).all()
+    assert (both[..., 1].sort(1).values == torch.arange(9)).all()
+    assert torch.equal(both[..., 0], torch.cat([support.y, query.y], 1))
+    assert len(both[:, 0, 0].unique()) == 7
+
+
+def test_arrays_that_do_not_fit_are_refused():
+    x = torch.zeros(4, 5, 2)
+    with pytest.raises(ValueError, match=r"got \(4, 5, 2\) and \(4, 6\)"):
+        TaskArrays(x, torch.zeros(4, 6))
+    with pytest.raises(ValueError, match=r"3 \+ 4 .* a task has 5"):
+        sample(TaskArrays(x, torch.zeros(4, 5)))
