@@ -1,0 +1,141 @@
+"""The parts of README.md that are made from the project's files.
+
+`python -m mamlkit.readme` writes the map of chapters, the results table and
+the picture; a test holds README.md to them.
+"""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import nbformat
+
+from mamlkit.paths import NOTEBOOKS, RESULTS, ROOT
+
+PICTURE = ROOT / "data" / "readme.png"
+# The chapter whose picture README shows, and which of its pictures.
+PICTURE_FROM = ("04_differentiate_through_learning", -1)
+
+# row label, result file, row name
+TABLE = (
+    ("Sinusoid, 5-shot error after 1 step", "sinusoid", "mse_5shot_after_1"),
+    ("… after 5 steps", "sinusoid", "mse_5shot_after_5"),
+    ("… after 10 steps", "sinusoid", "mse_5shot_after_10"),
+    (
+        "… pretrained on all tasks, after 1 step",
+        "sinusoid",
+        "pretrained_mse_5shot_after_1",
+    ),
+    (
+        "… pretrained, after 10 steps",
+        "sinusoid",
+        "pretrained_mse_5shot_after_10",
+    ),
+    *(
+        (f"Omniglot {ways}-way {shots}-shot, accuracy (%)", name, "accuracy")
+        for ways in (5, 20)
+        for shots in (1, 5)
+        for name in (f"omniglot_{ways}way_{shots}shot",)
+    ),
+    *(
+        (f"… 5-way {shots}-shot, no convolutions", name, "accuracy")
+        for shots in (1, 5)
+        for name in (f"omniglot_mlp_5way_{shots}shot",)
+    ),
+    *(
+        (
+            f"2D navigation, return after {steps} step{'s'[: steps != 1]}",
+            "navigation",
+            f"return_after_{steps}",
+        )
+        for steps in (1, 2, 3)
+    ),
+)  # fmt: skip
+
+
+def results_table(folder: Path = RESULTS) -> str:
+    """Make the table of published and own numbers that exist."""
+    lines = ["| experiment | paper | ours | tasks |", "|---|---|---|---|"]
+    for label, experiment, name in TABLE:
+        path = folder / f"{experiment}.json"
+        if not path.exists():
+            continue
+        rows = {r["name"]: r for r in json.loads(path.read_text())["rows"]}
+        if name not in rows:
+            continue
+        row = rows[name]
+        ours = f"{row['value']:.2f} ± {row['interval']:.2f}"
+        lines.append(f"| {label} | {row['paper']} | {ours} | {row['n']} |")
+    return "\n".join(lines)
+
+
+def speed_table(folder: Path = RESULTS) -> str:
+    """Make the table of meta-iteration times."""
+    path = folder / "speed.json"
+    if not path.exists():
+        return ""
+    lines = ["| meta-iteration | ms | times faster |", "|---|---|---|"]
+    for row in json.loads(path.read_text())["rows"]:
+        label = row["name"].replace("_", " ")
+        times = row["times_faster_than_higher"]
+        lines.append(f"| {label} | {row['value']:.1f} | {times:.1f} |")
+    return "\n".join(lines)
+
+
+def chapter_map(folder: Path = NOTEBOOKS) -> str:
+    """Make a table of the chapters that exist, with each one's promise."""
+    lines = ["| chapter | you end up with |", "|---|---|"]
+    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
+        title, promise = promise_of(path)
+        link = f"[{path.name[:2]} {title}](notebooks/{path.name})"
+        lines.append(f"| {link} | {promise} |")
+    return "\n".join(lines)
+
+
+def promise_of(path: Path) -> tuple[str, str]:
+    """Read a chapter's title and what follows "you will have"."""
+    first = nbformat.read(path, as_version=4).cells[0].source
+    title = re.search(r"^# (.+)", first, re.MULTILINE)[1]
+    promise = re.search(r"you will have (.+?)[.\n]", first)
+    if not promise:
+        raise ValueError(f"{path.name} does not say what you will have")
+    text = promise[1].split(", and a check")[0]
+    return title, text[0].upper() + text[1:]
+
+
+def fill(text: str) -> str:
+    """Put the generated parts between README's markers."""
+    parts = {
+        "results": results_table(),
+        "speed": speed_table(),
+        "map": chapter_map(),
+    }
+    for name, part in parts.items():
+        text = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda found, part=part: f"{found[1]}{part}\n{found[2]}",
+            text,
+            flags=re.DOTALL,
+        )
+    return text
+
+
+def main() -> None:
+    """Rewrite README.md and its picture."""
+    readme = ROOT / "README.md"
+    readme.write_text(fill(readme.read_text()))
+    chapter, which = PICTURE_FROM
+    notebook = nbformat.read(NOTEBOOKS / f"{chapter}.ipynb", as_version=4)
+    pictures = [
+        output.data["image/png"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if "image/png" in output.get("data", {})
+    ]
+    if pictures:
+        PICTURE.write_bytes(base64.b64decode(pictures[which]))
+
+
+if __name__ == "__main__":
+    main()

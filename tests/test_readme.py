@@ -1,0 +1,77 @@
+"""README is true: its tables, and its code run as written elsewhere."""
+
+import re
+import site
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from mamlkit.paths import ROOT
+from mamlkit.readme import PICTURE, fill, promise_of, results_table
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_generated_parts_are_current():
+    assert fill(README) == README, "run `python -m mamlkit.readme`"
+    assert PICTURE.exists()
+
+
+def test_the_table_shows_the_files_own_numbers(tmp_path):
+    (tmp_path / "sinusoid.json").write_text(
+        '{"rows": [{"name": "mse_5shot_after_1", "value": 0.123, '
+        '"interval": 0.045, "n": 7, "paper": 0.67}]}'
+    )
+    table = results_table(tmp_path).splitlines()
+    assert len(table) == 3
+    assert table[2].endswith("| 0.67 | 0.12 ± 0.04 | 7 |")
+
+
+def test_a_chapter_without_a_promise_is_refused(tmp_path):
+    import nbformat
+
+    notebook = nbformat.v4.new_notebook()
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Do\n\nNothing.")]
+    nbformat.write(notebook, tmp_path / "01_do.ipynb")
+    with pytest.raises(ValueError, match="does not say"):
+        promise_of(tmp_path / "01_do.ipynb")
+
+
+def test_links_lead_to_files():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_its_code_runs_in_a_venv_outside_the_checkout(tmp_path):
+    # The venv borrows the installed dependencies, but not this checkout:
+    # mamlkit itself is installed from a copy.
+    venv.create(tmp_path / "venv", with_pip=False)
+    python = tmp_path / "venv" / "bin" / "python"
+    packages = subprocess.run(
+        [python, "-c", "import site; print(site.getsitepackages()[0])"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
+         "--no-build-isolation", "--target", packages, ROOT],
+        check=True,
+    )  # fmt: skip
+    borrowed = "\n".join(site.getsitepackages())
+    (Path(packages) / "borrowed.pth").write_text(borrowed)
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    block += "\nimport mamlkit; print(mamlkit.__file__, prediction.shape)"
+    done = subprocess.run(
+        [python, "-c", block],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert str(tmp_path) in done.stdout and "[5, 1]" in done.stdout
+    assert (tmp_path / "start.pt").exists()
