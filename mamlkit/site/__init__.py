@@ -55,7 +55,10 @@ def build(chapters: Sequence[Path], out: Path = BUILD / "html") -> Path:
                 "`make render`"
             )
         resources = {"page": page, "before": before, "after": after}
-        text, _ = exporter.from_notebook_node(nb, resources)
+        try:
+            text, _ = exporter.from_notebook_node(nb, resources)
+        except ValueError as fault:
+            raise ValueError(f"{page['name']}: {fault}") from None
         texts[f"{page['name']}.html"] = text
     for name, text in texts.items():
         gone = [t for t in linked_files(text) if t not in texts]

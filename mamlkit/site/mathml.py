@@ -1,13 +1,14 @@
 """Mathematics on the site: LaTeX to MathML, which browsers draw themselves.
 
-latex2mathml does the work; what follows mends its spacing and its primes,
-and refuses the commands that it would pass through as text.
+latex2mathml does the work; what follows mends its spacing, limits and
+primes, and refuses the commands that it would pass through as text.
 """
 
 import re
+from xml.etree import ElementTree
 
 _FUNCTIONS = r"\\(arg|cos|det|exp|log|max|min|sin|tanh)\b"
-_BEFORE = [
+_MENDED = [
     # An operator name keeps a thin space to its neighbours.
     (rf"(?<=[\w)}}])\s*{_FUNCTIONS}", r"\\,\\\1"),
     (rf"{_FUNCTIONS}\s*(?=\\(?!left|big)|[A-Za-z])", r"\\\1\\,"),
@@ -16,21 +17,10 @@ _BEFORE = [
     (r"\\mathrm\{(\w)\}", r"\\text{\1}"),
     (r"\{aligned\}", r"{align*}"),
 ]
-_LEAF = r"(<m[in]>[^<]*</m[in]>)"
-_PRIME = r"<mi>(&#x0203[234];)</mi>"
-_AFTER = [
-    # As superscripts, primes are specks in fonts without mathematics.
-    (rf"<msup>{_LEAF}{_PRIME}</msup>", r"<mrow>\1<mtext>\2</mtext></mrow>"),
-    (
-        rf"<msubsup>{_LEAF}(<m(i|n|row)>.*?</m\3>){_PRIME}</msubsup>",
-        r"<mrow><msub>\1\2</msub><mtext>\4</mtext></mrow>",
-    ),
-    # After one of = ( , · a minus is a sign, without space.
-    (
-        r"(<mo[^>]*>&#x(?:0003D|00028|0002C|022C5);</mo>)<mo>(?=&#x02212;)",
-        r'\1<mo form="prefix">',
-    ),
-]
+_PRIMES = {"′", "″", "‴"}
+_LARGE = {"∑", "∏", "min", "max"}
+_BEFORE_SIGN = {"=", "(", ",", "⋅"}
+_UNDER = {"msub": "munder", "msup": "mover", "msubsup": "munderover"}
 
 
 def mathml(latex: str, display: str) -> str:
@@ -51,12 +41,34 @@ def mathml(latex: str, display: str) -> str:
             "the site needs latex2mathml: pip install 'mamlkit[site]'"
         ) from None
     source = latex.strip()
-    for pattern, new in _BEFORE:
+    for pattern, new in _MENDED:
         source = re.sub(pattern, new, source)
-    out = convert(source, display=display)
-    for pattern, new in _AFTER:
-        out = re.sub(pattern, new, out)
-    unknown = re.search(r"\\\w*|&(?!#?\w+;)", out)
+    # Inside HTML the namespace goes without saying.
+    out = re.sub(r' xmlns="[^"]+"', "", convert(source, display=display))
+    try:
+        tree = ElementTree.fromstring(out)
+    except ElementTree.ParseError:
+        raise ValueError(f"no MathML for ${latex}$") from None
+    for node in list(tree.iter()):
+        _mend(node)
+    unknown = re.search(r"\\\w*", " ".join(tree.itertext()))
     if unknown:
         raise ValueError(f"no MathML for {unknown[0]} in ${latex}$")
-    return out
+    return ElementTree.tostring(tree, encoding="unicode")
+
+
+def _mend(node: ElementTree.Element) -> None:
+    first, last = (*node[:1], None)[0], (*node[-1:], None)[0]
+    if node.tag in _UNDER and first.text in _LARGE:
+        node.tag = _UNDER[node.tag]
+    elif node.tag in ("msup", "msubsup") and last.text in _PRIMES:
+        # As superscripts, primes are specks in fonts without mathematics.
+        last.tag = "mtext"
+        if node.tag == "msubsup":
+            base = ElementTree.Element("msub")
+            base.extend(node[:2])
+            node[:2] = [base]
+        node.tag = "mrow"
+    for before, sign in zip(node, node[1:]):
+        if sign.text == "−" and before.text in _BEFORE_SIGN:
+            sign.set("form", "prefix")
