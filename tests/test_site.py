@@ -212,7 +212,7 @@ def test_fault_is_an_error_and_the_old_site_stays(
     with pytest.raises(ValueError, match=r"links to \.\./README.md"):
         course("# A\n\n[x](../README.md)")
     with pytest.raises(ValueError, match=r"thing: no MathML for \\unknown in"):
-        course("# A\n\n$\\unknown y$")
+        course(TITLE + "\n\n$\\unknown y$")
     monkeypatch.setitem(sys.modules, "latex2mathml.converter", None)
     with pytest.raises(ValueError, match="pip install"):
         course()
