@@ -24,6 +24,7 @@ from mamlkit.rl.trpo import (
     conjugate_gradient,
     fisher_product,
     flatten,
+    meta_trpo_step,
     trpo_step,
     unflatten,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "linear_baseline",
     "log_prob",
     "lvc",
+    "meta_trpo_step",
     "naive",
     "navigate",
     "policy_loss",

@@ -3,10 +3,18 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
-from torch.func import grad_and_value, jvp, vjp
+from torch import Tensor, nn
+from torch.func import functional_call, grad_and_value, vjp, vmap
 
-from mamlkit.inner import Params
+from mamlkit.inner import Params, adapt
+from mamlkit.rl.policy import kl_divergence, log_prob, repeat, roll_out
+from mamlkit.rl.surrogate import (
+    Experience,
+    Surrogate,
+    naive,
+    policy_loss,
+    weigh,
+)
 
 Act = Callable[[Params], tuple[Tensor, Tensor]]
 
@@ -68,12 +76,14 @@ def fisher_product(
         product(vector) -> vector, both flat.
     """
     (mean, log_std), back = vjp(act, params)
+    # J is the transpose of Jᵀ: both products use the one graph.
+    zeros = torch.zeros_like(mean), torch.zeros_like(log_std)
+    _, along = vjp(back, zeros)
     weights = weights[..., None]
     stiffness = weights * torch.exp(-2 * log_std), 2 * weights
 
     def product(vector):
-        direction = unflatten(vector, params)
-        _, moved = jvp(act, (params,), (direction,))
+        (moved,) = along((unflatten(vector, params),))
         force = tuple(
             (k * m.expand_as(mean)).sum_to_size(m.shape)
             for k, m in zip(stiffness, moved)
@@ -86,14 +96,13 @@ def fisher_product(
 @torch.no_grad()
 def trpo_step(
     params: Params,
-    loss: Callable[[Params], Tensor],
-    kl: Callable[[Params], Tensor],
+    judge: Callable[[Params], tuple[Tensor, Tensor]],
     product: Callable[[Tensor], Tensor],
     *,
     max_kl: float = 0.01,
     iterations: int = 10,
 ) -> Params:
-    """Step along the natural gradient, as far as `kl` allows.
+    """Step along the natural gradient, as far as the KL allows.
 
     Schulman et al. 2015 (arXiv:1502.05477): solve H x = ∇loss by conjugate
     gradients, go back from the longest step that the quadratic model allows,
@@ -101,10 +110,10 @@ def trpo_step(
 
     Args:
         params: θ.
-        loss: θ -> scalar; importance-weighted, so that it may be judged away
-            from θ.
-        kl: θ -> scalar, mean KL(policy at the old θ || policy at θ).
-        product: v -> H v, with the Hessian H of `kl` at the old θ.
+        judge: θ -> (loss, KL), two scalars: a loss that is
+            importance-weighted, so that it holds away from the old θ too, and
+            the mean KL(policy at the old θ || policy at θ).
+        product: v -> H v, with the Hessian H of that KL at the old θ.
         max_kl: the limit, in nats.
         iterations: of conjugate gradients.
 
@@ -115,7 +124,7 @@ def trpo_step(
         ValueError: `max_kl` is not above 0.
     """
     _check_max_kl(max_kl)
-    slope, before = grad_and_value(loss)(params)
+    slope, (before, _) = grad_and_value(judge, has_aux=True)(params)
     slope = flatten(slope)
 
     def damped(vector):
@@ -127,9 +136,90 @@ def trpo_step(
     for attempt in range(15):
         move = unflatten(-longest * 0.8**attempt * direction, params)
         new = {name: p + move[name] for name, p in params.items()}
-        if loss(new) < before and kl(new) <= max_kl:
+        loss, kl = judge(new)
+        if loss < before and kl <= max_kl:
             return new
     return params
+
+
+def meta_trpo_step(
+    params: Params,
+    policy: nn.Module,
+    goals: Tensor,
+    *,
+    lr: float,
+    generator: torch.Generator,
+    steps: int = 1,
+    surrogate: Surrogate = naive,
+    rollouts: int = 20,
+    told: Params | None = None,
+) -> tuple[Params, Tensor]:
+    """Sample, adapt to each goal, sample again, and move θ.
+
+    Finn et al. 2017, Algorithm 3, with TRPO as the meta-optimiser.
+
+    Args:
+        params: θ.
+        policy: states -> (mean, log_std).
+        goals: one a task, shape (tasks, 2).
+        lr: α.
+        generator: draws the actions.
+        steps: of the inner loop, on the same rollouts; 0 adapts nothing,
+            which is joint training.
+        surrogate: of the inner loop.
+        rollouts: episodes a task, before and again after adapting.
+        told: parameters that each task brings along and that are not
+            trained, leaves (tasks, *shape): the goal, for an oracle.
+
+    Returns:
+        the new θ, and the mean reward sum after adapting from the old one.
+    """
+    loss_fn = policy_loss(policy, surrogate)
+
+    def gather(stacked):
+        return roll_out(
+            stacked, policy, goals, rollouts=rollouts, generator=generator
+        )
+
+    def adapted(params, before):
+        stacked = repeat(params, len(goals)) | (told or {})
+        return vmap(lambda p, b: adapt(p, loss_fn, b, lr=lr, steps=steps))(
+            stacked, before
+        )
+
+    def distribution(params, states):
+        mean, log_std = functional_call(policy, params, (states,))
+        return mean, log_std.expand(1, 1, -1)
+
+    def actor(before, after):
+        return lambda params: vmap(distribution)(
+            adapted(params, before), after.states
+        )
+
+    before = weigh(gather(repeat(params, len(goals)) | (told or {})))
+    seen = gather(adapted(params, before))
+    after = weigh(seen)
+    act, weights = actor(before, after), _mean_weights(after)
+    with torch.no_grad():
+        old = act(params)
+    old_log_probs = log_prob(*old, after.actions)
+
+    def judge(params):
+        mean, log_std = act(params)
+        ratio = (log_prob(mean, log_std, after.actions) - old_log_probs).exp()
+        kl = weights * kl_divergence(*old, mean, log_std)
+        return -(weights * ratio * after.advantages).sum(), kl.sum()
+
+    # A metric needs less data than a gradient: every fifth rollout.
+    few = [Experience(*(t[:, ::5] for t in part)) for part in (before, after)]
+    product = fisher_product(params, actor(*few), _mean_weights(few[1]))
+    return trpo_step(params, judge, product), seen.rewards.sum(-1).mean()
+
+
+def _mean_weights(experience: Experience) -> Tensor:
+    """Weights of a mean over tasks of means over living time steps."""
+    alive = experience.alive
+    return alive / alive.sum((1, 2), keepdim=True) / len(alive)
 
 
 def _check_max_kl(max_kl: float) -> None:
