@@ -1,13 +1,16 @@
 """Model-Agnostic Meta-Learning, as the course builds it."""
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.episodes import Episodes
 from mamlkit.evaluate import (
     adaptation_curve,
     functional_accuracy,
     mean_interval,
 )
+from mamlkit.glyphs import load_glyphs
 from mamlkit.inner import adapt, functional_loss
 from mamlkit.models import CNN, MLP, BatchNorm, Wave
+from mamlkit.omniglot import load_omniglot
 from mamlkit.outer import History, cosine, map_tasks, meta_loss, meta_train
 from mamlkit.tasks import (
     Batch,
@@ -23,6 +26,7 @@ __all__ = [
     "MLP",
     "Batch",
     "BatchNorm",
+    "Episodes",
     "Harmonics",
     "History",
     "Sinusoids",
@@ -36,6 +40,8 @@ __all__ = [
     "functional_accuracy",
     "functional_loss",
     "load_checkpoint",
+    "load_glyphs",
+    "load_omniglot",
     "map_tasks",
     "mean_interval",
     "meta_loss",

@@ -14,7 +14,6 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-import pooch
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -87,6 +86,8 @@ def fetch(source: Path | None = None, *, cache: Path = CACHE) -> Path:
 
 
 def _download(name: str, md5: str, cache: Path) -> Path:
+    import pooch  # slow to import, and seldom needed
+
     try:
         found = pooch.retrieve(
             URL + name,
