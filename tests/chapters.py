@@ -143,14 +143,28 @@ def plain(node: ast.AST) -> str:
     return ast.unparse(_Plain().visit(copy))
 
 
-def copy_me_faults(nb, shipped: dict[str, list[ast.AST]]) -> list[str]:
+def earlier_cells(path: Path) -> list:
+    """`copy-me` cells of the chapters before this one, in order."""
+    return [
+        cell
+        for chapter in CHAPTERS
+        if chapter.name < path.name
+        for cell in tagged(nbformat.read(chapter, 4), "copy-me")
+    ]
+
+
+def copy_me_faults(
+    nb, shipped: dict[str, list[ast.AST]], earlier: list = ()
+) -> list[str]:
     """List `copy-me` cells that differ from what `mamlkit` ships.
 
     Args:
         nb: the chapter.
         shipped: the definitions of all modules, by name.
+        earlier: `copy-me` cells of earlier chapters.
     """
-    faults, seen = [], set()
+    faults = []
+    seen = {name for cell in earlier for name in definitions(cell.source)}
     for cell in tagged(nb, "copy-me"):
         first, found = cell.source.split("\n")[0], definitions(cell.source)
         needs = needed(cell.source)
@@ -173,13 +187,13 @@ def needed(source: str) -> set[str]:
     return {*names.split(", ")} - {""}
 
 
-def with_needs(nb, cell) -> str:
+def with_needs(nb, cell, earlier: list = ()) -> str:
     """Paste a `copy-me` cell below the earlier ones that it needs."""
     parts = [cell.source]
-    for earlier in reversed(tagged(nb, "copy-me")):
+    for other in reversed([*earlier, *tagged(nb, "copy-me")]):
         wanted = {name for part in parts for name in needed(part)}
-        if definitions(earlier.source).keys() & wanted:
-            parts.insert(0, earlier.source)
+        if other is not cell and definitions(other.source).keys() & wanted:
+            parts.insert(0, other.source)
     return "\n\n\n".join(parts) + "\n"
 
 

@@ -20,6 +20,7 @@ from chapters import (
     code_cells,
     copy_me_faults,
     definitions,
+    earlier_cells,
     form_faults,
     plain,
     solve,
@@ -180,14 +181,16 @@ def shipped():
 
 @each_chapter
 def test_cells_to_copy_are_what_mamlkit_ships(path, shipped):
-    assert copy_me_faults(nbformat.read(path, 4), shipped) == []
+    nb = nbformat.read(path, 4)
+    assert copy_me_faults(nb, shipped, earlier_cells(path)) == []
 
 
 @each_chapter
 def test_cells_to_copy_run_alone(path, tmp_path):
     nb = nbformat.read(path, 4)
     for cell in tagged(nb, "copy-me"):
-        assert_runs_alone(with_needs(nb, cell), tmp_path)
+        source = with_needs(nb, cell, earlier_cells(path))
+        assert_runs_alone(source, tmp_path)
 
 
 def assert_runs_alone(source, folder):
