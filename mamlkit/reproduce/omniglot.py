@@ -304,7 +304,11 @@ def run(args: Namespace) -> None:
     seconds += before["trained_seconds"] if before else 0.0
     judge = partial(accuracies, net, weights, lr=lr, steps=MOST_STEPS)
     by_steps = 100 * judge(draw("val", args, 1_000)).mean(0)[0]
-    chosen = max(range(args.steps, MOST_STEPS + 1), key=by_steps.__getitem__)
+    # The fewest steps among those that are equally good.
+    chosen = max(
+        range(args.steps, MOST_STEPS + 1),
+        key=lambda step: round(by_steps[step].item(), 1),
+    )
     # One query a class is enough for single queries: the others would add
     # as many passes over the support set.
     found = 100 * judge(
