@@ -1,0 +1,188 @@
+import time
+
+import pytest
+import torch
+from torch.func import grad_and_value
+from torch.nn import functional as F
+
+from mamlkit import CNN, Episodes, functional_loss, meta_loss
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def images():
+    """Pixel (0, 0) tells the class, (0, 1) the example, (1, 0) is marked."""
+    images = torch.zeros(30, 20, 1, 4, 4)
+    images[..., 0, 0] = (torch.arange(30) + 1).view(30, 1, 1) / 100
+    images[..., 0, 1] = (torch.arange(20) + 1).view(1, 20, 1) / 100
+    images[..., 1, 0] = 1.0
+    return images
+
+
+def classes_and_examples(batch):
+    x = (100 * batch.x[:, :, 0, 0, :2]).round().int() - 1
+    return x[..., 0], x[..., 1]
+
+
+def test_shapes_and_labels(images):
+    support, query = Episodes(images, n_way=3).sample(
+        6, k_shot=2, k_query=4, generator=rng()
+    )
+    assert support.x.shape == (6, 6, 1, 4, 4)
+    assert query.x.shape == (6, 12, 1, 4, 4)
+    assert support.y.tolist() == [[0, 0, 1, 1, 2, 2]] * 6
+    assert query.y[5].tolist() == [0] * 4 + [1] * 4 + [2] * 4
+
+
+def test_classes_are_drawn_without_replacement_and_labels_agree(images):
+    tasks = Episodes(images, n_way=30, rotations=False).sample(
+        20, k_shot=1, k_query=3, generator=rng()
+    )
+    support, _ = classes_and_examples(tasks.support)
+    query, _ = classes_and_examples(tasks.query)
+    for one, many in zip(support, query):
+        assert sorted(one.tolist()) == list(range(30))
+        assert many.view(30, 3).eq(one[:, None]).all()
+
+
+def test_support_and_query_share_no_image(images):
+    tasks = Episodes(images, n_way=5, rotations=False).sample(
+        50, k_shot=8, k_query=12, generator=rng()
+    )
+    _, support = classes_and_examples(tasks.support)
+    _, query = classes_and_examples(tasks.query)
+    drawn = torch.cat([support.view(50, 5, 8), query.view(50, 5, 12)], -1)
+    assert (drawn.sort().values == torch.arange(20)).all()
+
+
+def test_every_class_and_example_is_as_likely_as_any_other(images):
+    tasks = Episodes(images, n_way=5, rotations=False).sample(
+        4_000, k_shot=1, k_query=1, generator=rng()
+    )
+    classes, examples = classes_and_examples(tasks.query)
+    for drawn, count in ((classes, 30), (examples, 20)):
+        counts = drawn.flatten().bincount(minlength=count)
+        expected = 20_000 / count
+        # Five standard deviations of a binomial count.
+        assert (counts - expected).abs().max() < 5 * expected**0.5
+    # The order within a task is random too: no label prefers a class.
+    firsts = classes[:, 0].bincount(minlength=30)
+    assert (firsts - 4_000 / 30).abs().max() < 5 * (4_000 / 30) ** 0.5
+
+
+def quarter_turns(x):
+    """Find how far each image was turned, from where its mark went."""
+    corners = torch.stack(
+        [x[..., 1, 0], x[..., -1, 1], x[..., -2, -1], x[..., 0, -2]], -1
+    )
+    assert (corners == 1).sum(-1).eq(1).all()
+    return (corners == 1).int().argmax(-1)
+
+
+def test_a_class_is_turned_as_a_whole_and_each_turn_is_as_likely(images):
+    tasks = Episodes(images, n_way=5).sample(
+        1_000, k_shot=2, k_query=3, generator=rng()
+    )
+    support = quarter_turns(tasks.support.x[:, :, 0]).view(1_000, 5, 2)
+    query = quarter_turns(tasks.query.x[:, :, 0]).view(1_000, 5, 3)
+    turns = torch.cat([support, query], -1)
+    assert (turns == turns[..., :1]).all()
+    counts = turns[..., 0].flatten().bincount(minlength=4)
+    assert (counts - 1_250).abs().max() < 5 * (5_000 * 3 / 16) ** 0.5
+    # Classes of one task turn independently: all five alike in 1 of 256.
+    alike = (turns[..., 0] == turns[:, :1, 0]).all(1).float().mean()
+    assert alike < 0.02
+
+
+def test_without_rotations_nothing_is_turned(images):
+    tasks = Episodes(images, n_way=5, rotations=False).sample(
+        50, k_shot=1, k_query=1, generator=rng()
+    )
+    assert (tasks.support.x[:, :, 0, 1, 0] == 1).all()
+
+
+def test_the_same_seed_draws_the_same_tasks_and_images_stay(images):
+    before = images.clone()
+    family = Episodes(images)
+    first, again, other = (
+        family.sample(4, k_shot=1, k_query=1, generator=rng(seed))
+        for seed in (3, 3, 4)
+    )
+    assert torch.equal(first.support.x, again.support.x)
+    assert torch.equal(first.query.x, again.query.x)
+    assert not torch.equal(first.support.x, other.support.x)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize(
+    ("change", "settings", "message"),
+    [
+        (lambda x: x[:, :, 0], {}, r"\(classes, examples, channels, height"),
+        (lambda x: (255 * x).byte(), {}, "must be float .* torch.uint8"),
+        (lambda x: 255 * x, {}, r"lie in \[0, 1\], got 0 to 255"),
+        (lambda x: x - 0.5, {}, r"lie in \[0, 1\], got -0.5 to"),
+        (lambda x: x / 0, {}, r"lie in \[0, 1\], got nan"),
+        (lambda x: x[..., :3], {}, "square.* got 4 x 3: use rotations=False"),
+        (lambda x: x, {"n_way": 31}, "n_way must be 2 to 30.* got 31"),
+        (lambda x: x, {"n_way": 1}, "n_way must be 2 to 30"),
+    ],
+)
+def test_bad_images_are_refused(images, change, settings, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        Episodes(change(images), **settings)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "message"),
+    [
+        ((1, 15, 6), "k_shot . k_query must be <= 20.* got 15 . 6"),
+        ((0, 1, 1), "n_tasks must be >= 1, got 0"),
+        ((1, 0, 1), "k_shot must be >= 1, got 0"),
+        ((1, 1, 0), "k_query must be >= 1, got 0"),
+    ],
+)
+def test_bad_counts_are_refused(images, counts, message):
+    n_tasks, k_shot, k_query = counts
+    with pytest.raises(ValueError, match=message):
+        Episodes(images).sample(
+            n_tasks, k_shot=k_shot, k_query=k_query, generator=rng()
+        )
+
+
+def test_images_that_are_not_square_pass_without_rotations(images):
+    tasks = Episodes(images[..., :3], rotations=False).sample(
+        2, k_shot=1, k_query=1, generator=rng()
+    )
+    assert tasks.query.x.shape == (2, 5, 1, 4, 3)
+
+
+def test_sampling_costs_little_beside_learning():
+    # 32 tasks take under 2 % of their meta-iteration on a quiet machine; a
+    # busy one disturbs both, so the best of several is held to 5 %.
+    family = Episodes(torch.rand(1100, 20, 1, 28, 28, generator=rng()))
+    model = CNN()
+    params = {k: v.detach() for k, v in model.named_parameters()}
+    loss_fn = functional_loss(model, F.cross_entropy)
+    step = grad_and_value(meta_loss)
+
+    def best(fn, times):
+        seconds = []
+        for _ in range(times):
+            start = time.perf_counter()
+            fn()
+            seconds.append(time.perf_counter() - start)
+        return min(seconds)
+
+    generator = rng()
+
+    def sample():
+        return family.sample(32, k_shot=1, k_query=1, generator=generator)
+
+    tasks = sample()
+    drawing = best(sample, 20)
+    learning = best(lambda: step(params, loss_fn, tasks, lr=0.4), 3)
+    assert drawing < 0.05 * learning, (drawing, learning)
