@@ -8,7 +8,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -34,7 +33,6 @@ from mamlkit.exercises import find_exercise
 from mamlkit.paths import ROOT
 from mamlkit.render import output_faults
 from mamlkit.report import notes
-from mamlkit.runner import TIMEOUTS
 
 each_chapter = pytest.mark.parametrize(
     "path", CHAPTERS, ids=[p.stem for p in CHAPTERS]
@@ -42,19 +40,20 @@ each_chapter = pytest.mark.parametrize(
 
 
 def papermill(source, target, *options, cwd=ROOT, **environ):
-    """Run papermill as a reader would; return (notebook, seconds)."""
-    start = time.perf_counter()
-    timeout = ["--execution-timeout", str(TIMEOUTS["ci"])]
-    done = subprocess.run(
-        [sys.executable, "-m", "papermill", source, target]
-        + [*timeout, "--no-progress-bar", *options],
-        cwd=cwd,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environ,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return nbformat.read(target, 4), time.perf_counter() - start
+    """Run papermill as a reader would; return (notebook, CPU seconds)."""
+    said = target.with_suffix(".txt")
+    with open(said, "w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "papermill", source, target]
+            + ["--no-progress-bar", "--execution-timeout", "300", *options],
+            cwd=cwd,
+            env=os.environ | {"OMP_NUM_THREADS": "1"} | environ,
+            stderr=stderr,
+        )
+        # Includes the kernel; unlike the clock, blind to busy neighbours.
+        _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, said.read_text()[-3000:]
+    return nbformat.read(target, 4), used.ru_utime + used.ru_stime
 
 
 def plain_pass(path, folder):
@@ -138,11 +137,12 @@ def assert_complete(nb):
 
 @each_chapter
 def test_chapter_runs_unsolved_with_plain_papermill(path, plain_run):
-    nb, seconds = plain_run
+    nb, cpu_seconds = plain_run
     assert_complete(nb)
     exercises = notes(nb, "exercise")
     assert {e["verdict"] for e in exercises} == {"not started"}
-    assert seconds < 60, "the budget is 20 s, and starting Python costs some"
+    print(f"{path.stem}: {cpu_seconds:.1f} CPU seconds; the budget is 20")
+    assert cpu_seconds < 60
 
 
 @each_chapter
@@ -158,15 +158,21 @@ def test_chapter_runs_doubled_solved_elsewhere_and_offline(path, doubled_run):
     assert [e["exercise"] for e in exercises] == keys
 
 
+def refuse(faults):
+    """Fail and show every fault."""
+    if faults:
+        pytest.fail("\n".join(faults), pytrace=False)
+
+
 @each_chapter
 def test_chapter_keeps_the_form(path):
-    assert form_faults(path) == []
+    refuse(form_faults(path))
 
 
 @each_chapter
 def test_committed_outputs_are_fresh_and_clean(path):
     nb = nbformat.read(path, 4)
-    assert output_faults(nb, path.stat().st_size) == []
+    refuse(output_faults(nb, path.stat().st_size))
 
 
 @pytest.fixture(scope="session")
@@ -182,23 +188,23 @@ def shipped():
 @each_chapter
 def test_cells_to_copy_are_what_mamlkit_ships(path, shipped):
     nb = nbformat.read(path, 4)
-    assert copy_me_faults(nb, shipped, earlier_cells(path)) == []
+    refuse(copy_me_faults(nb, shipped, earlier_cells(path)))
 
 
 @each_chapter
 def test_cells_to_copy_run_alone(path, tmp_path):
-    nb = nbformat.read(path, 4)
-    for cell in tagged(nb, "copy-me"):
-        source = with_needs(nb, cell, earlier_cells(path))
-        assert_runs_alone(source, tmp_path)
+    nb, earlier = nbformat.read(path, 4), earlier_cells(path)
+    cells = tagged(nb, "copy-me")
+    assert_run_alone([with_needs(nb, c, earlier) for c in cells], tmp_path)
 
 
-def assert_runs_alone(source, folder):
-    """Run it in a new process in which mamlkit cannot be imported."""
-    pasted = folder / "pasted.py"
-    pasted.write_text(source)
-    block = "import sys, runpy; sys.modules['mamlkit'] = None; "
-    command = block + f"runpy.run_path({str(pasted)!r})"
+def assert_run_alone(sources, folder):
+    """Run each by itself in a process that cannot import mamlkit."""
+    command = "import sys, runpy; sys.modules['mamlkit'] = None"
+    for number, source in enumerate(sources):
+        pasted = folder / f"pasted{number}.py"
+        pasted.write_text(source)
+        command += f"; runpy.run_path({str(pasted)!r})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", command],
         cwd=folder,
@@ -301,11 +307,11 @@ def test_copied_cells_come_with_what_they_need(make_chapter, tmp_path):
     needy = "# copy-me; needs: double\ndouble(double(1))"
     cell = nbformat.v4.new_code_cell(needy, metadata={"tags": ["copy-me"]})
     nb.cells.append(cell)
-    assert_runs_alone(with_needs(nb, cell), tmp_path)
+    assert_run_alone([with_needs(nb, cell)], tmp_path)
     with pytest.raises(AssertionError, match="NameError"):
-        assert_runs_alone(cell.source, tmp_path)
+        assert_run_alone([cell.source], tmp_path)
     with pytest.raises(AssertionError, match="mamlkit"):
-        assert_runs_alone("import mamlkit", tmp_path)
+        assert_run_alone(["import mamlkit"], tmp_path)
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "example.org"])
