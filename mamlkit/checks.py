@@ -103,6 +103,21 @@ def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
         raise ValueError(refused)
 
 
+def _check_adapted(params: dict, adapted) -> None:
+    unknown = [name for name in adapted if name not in params]
+    if unknown or not adapted or isinstance(adapted, str):
+        raise ValueError(
+            f"adapted must name parameters of {list(params)}, got {adapted!r}"
+        )
+
+
+def _check_solver(strength: float, cg_steps: int) -> None:
+    if isinstance(strength, int | float) and not 0 < strength < math.inf:
+        raise ValueError(f"strength must be finite and > 0, got {strength}")
+    if cg_steps < 0:
+        raise ValueError(f"cg_steps must be >= 0, got {cg_steps}")
+
+
 def _compiler_found() -> bool:
     names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
     if any(name and shutil.which(name) for name in names):

@@ -1,0 +1,268 @@
+"""Cheaper meta-gradients: what may be dropped from MAML, and what is left.
+
+Each `..._loss` can be the `objective` of `meta_train`, which follows its
+gradient. FOMAML needs no function of its own: it is
+`meta_loss(..., first_order=True)`.
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.func import grad, vjp
+
+from mamlkit.checks import _check_adapted, _check_solver, _check_tasks
+from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.outer import map_tasks
+from mamlkit.tasks import Batch, Tasks
+
+
+def reptile_loss(
+    params: Params,
+    loss_fn: LossFn,
+    tasks: Tasks,
+    *,
+    lr: float | Params,
+    steps: int,
+    first_order: bool = True,
+    over_tasks: str = "vmap",
+) -> Tensor:
+    """Measure how far the inner steps lead away from `params`.
+
+    Reptile (Nichol et al. 2018, Algorithm 2) moves θ towards the mean of the
+    θ′. This is ½ |θ - θ′|², averaged over tasks, with θ′ held constant: its
+    gradient is θ - mean θ′, and its value says nothing about the query loss.
+
+    Args:
+        params: θ.
+        loss_fn: `(params, batch)` -> scalar.
+        tasks: stacked; a task's support and query set are one training set
+            here, as Reptile does not tell them apart.
+        lr: α, as in `adapt`.
+        steps: inner steps; with one, this is joint training scaled by α.
+        first_order: makes no difference, as no step is differentiated.
+        over_tasks: "vmap" or "loop".
+
+    Returns:
+        scalar, differentiable in `params`.
+
+    Raises:
+        ValueError: as in `meta_loss`.
+    """
+    _check_tasks(loss_fn, tasks, over_tasks)
+    start = {name: value.detach() for name, value in params.items()}
+
+    def task_loss(support, query):
+        examples = Batch(*map(torch.cat, zip(support, query)))
+        adapted = adapt(start, loss_fn, examples, lr=lr, steps=steps)
+        return sum(
+            (params[name] - value).square().sum() / 2
+            for name, value in adapted.items()
+        )
+
+    return map_tasks(task_loss, tasks, over_tasks).mean()
+
+
+def anil_loss(
+    params: Params,
+    loss_fn: LossFn,
+    tasks: Tasks,
+    *,
+    adapted: Sequence[str],
+    lr: float | Params,
+    steps: int = 1,
+    first_order: bool = False,
+    over_tasks: str = "vmap",
+) -> Tensor:
+    """Compute `meta_loss` with inner steps on the named parameters only.
+
+    "Almost no inner loop" (Raghu et al. 2020): the head is adapted to each
+    task, the body is shared; both are meta-trained.
+
+    Args:
+        params: θ.
+        loss_fn: `(params, batch)` -> scalar.
+        tasks: stacked tasks.
+        adapted: names of the parameters that the inner steps change.
+        lr: α, as in `adapt`; a dict has the names in `adapted`.
+        steps: inner steps on each support set.
+        first_order: as in `adapt`.
+        over_tasks: "vmap" or "loop".
+
+    Returns:
+        scalar, differentiable in all of `params`.
+
+    Raises:
+        ValueError: as in `meta_loss`, or a name is not in `params`.
+    """
+    _check_tasks(loss_fn, tasks, over_tasks)
+    _check_adapted(params, adapted)
+    head = {name: params[name] for name in adapted}
+    options = {"lr": lr, "steps": steps, "first_order": first_order}
+
+    def head_loss(head, batch):
+        return loss_fn(params | head, batch)
+
+    def task_loss(support, query):
+        fitted = adapt(head, head_loss, support, **options)
+        return head_loss(fitted, query)
+
+    return map_tasks(task_loss, tasks, over_tasks).mean()
+
+
+def proximal_loss(
+    loss_fn: LossFn, center: Params, *, strength: float
+) -> LossFn:
+    """Tie a loss to `center`: L(φ) + λ/2 |φ - θ|² (Rajeswaran et al., Eq. 3).
+
+    Args:
+        loss_fn: L, `(params, batch)` -> scalar.
+        center: θ, where the pull leads.
+        strength: λ; 1/λ plays the part of α times the number of steps.
+
+    Returns:
+        loss of the same form, for `adapt` and `adaptation_curve`.
+    """
+
+    def tied(params, batch):
+        pull = sum(
+            (value - center[name]).square().sum()
+            for name, value in params.items()
+        )
+        return loss_fn(params, batch) + strength / 2 * pull
+
+    return tied
+
+
+def conjugate_gradients(
+    product: Callable[[Params], Params], target: Params, *, steps: int
+) -> Params:
+    """Solve A x = b from x = b, given only the product v -> A v.
+
+    Args:
+        product: v -> A v, for a symmetric, positive definite A. Along a
+            direction where it is not positive, x stays.
+        target: b, name -> tensor.
+        steps: products besides the first; 0 returns b, and as many as b has
+            entries solve exactly.
+
+    Returns:
+        x, with names and shapes of b.
+    """
+
+    def dot(a, b):
+        return sum((a[name] * b[name]).sum() for name in a)
+
+    def add(a, scale, b):
+        return {name: a[name] + scale * b[name] for name in a}
+
+    x = target
+    if steps:
+        direction = residual = add(target, -1, product(target))
+    for _ in range(steps):
+        ahead = product(direction)
+        size, curvature = dot(residual, residual), dot(direction, ahead)
+        fine = curvature > 0
+        length = torch.where(fine, size / curvature, 0)
+        x = add(x, length, direction)
+        residual = add(residual, -length, ahead)
+        turn = torch.where(fine, dot(residual, residual) / size, 0)
+        direction = add(residual, turn, direction)
+    return x
+
+
+def implicit_gradient(
+    adapted: Params,
+    loss_fn: LossFn,
+    support: Batch,
+    query: Batch,
+    *,
+    strength: float,
+    cg_steps: int = 5,
+) -> Params:
+    """Differentiate the query loss where a tied inner problem ends.
+
+    If θ′ minimises L(φ; support) + λ/2 |φ - θ|², then dL(θ′; query)/dθ is
+    (I + H/λ)⁻¹ ∇L(θ′; query), H the support loss's Hessian at θ′, whatever
+    the path from θ to θ′ was (Rajeswaran et al. 2019, Lemma 1).
+
+    Args:
+        adapted: θ′, for one task.
+        loss_fn: L without the tie, `(params, batch)` -> scalar.
+        support: what θ′ was fitted to.
+        query: what θ′ is judged on.
+        strength: λ > 0; it must exceed the steepest downward bend of L.
+        cg_steps: as in `conjugate_gradients`; 0 returns ∇L(θ′; query).
+
+    Returns:
+        gradient with respect to θ, name -> tensor.
+
+    Raises:
+        ValueError: `strength` is not positive or `cg_steps` negative.
+    """
+    _check_solver(strength, cg_steps)
+    _, hessian_times = vjp(lambda p: grad(loss_fn)(p, support), adapted)
+
+    def product(v):
+        bent = hessian_times(v)[0]
+        return {name: v[name] + bent[name] / strength for name in v}
+
+    target = grad(loss_fn)(adapted, query)
+    return conjugate_gradients(product, target, steps=cg_steps)
+
+
+def imaml_loss(
+    params: Params,
+    loss_fn: LossFn,
+    tasks: Tasks,
+    *,
+    strength: float,
+    lr: float | Params,
+    steps: int,
+    cg_steps: int = 5,
+    first_order: bool = False,
+    over_tasks: str = "vmap",
+) -> Tensor:
+    """Average the query losses; the gradient is the implicit one.
+
+    iMAML (Rajeswaran et al. 2019, Algorithms 1 and 2): the inner steps
+    descend on `proximal_loss`, and nothing is differentiated through them.
+
+    Args:
+        params: θ.
+        loss_fn: `(params, batch)` -> scalar.
+        tasks: stacked tasks.
+        strength: λ, as in `proximal_loss`.
+        lr: α of the inner steps; α (λ + curvature) must stay below 2.
+        steps: inner steps; the gradient is right as far as they arrive.
+        cg_steps: as in `implicit_gradient`.
+        first_order: take no conjugate gradient steps.
+        over_tasks: "vmap" or "loop".
+
+    Returns:
+        scalar, the mean query loss after the inner steps. Its gradient is
+        the mean implicit gradient; it cannot be differentiated twice.
+
+    Raises:
+        ValueError: as in `meta_loss` and `implicit_gradient`.
+    """
+    _check_tasks(loss_fn, tasks, over_tasks)
+    start = {name: value.detach() for name, value in params.items()}
+    tied = proximal_loss(loss_fn, start, strength=strength)
+    solver = {"strength": strength, "cg_steps": cg_steps}
+    if first_order:
+        solver["cg_steps"] = 0
+
+    def task_loss(support, query):
+        adapted = adapt(start, tied, support, lr=lr, steps=steps)
+        meta_grad = implicit_gradient(
+            adapted, loss_fn, support, query, **solver
+        )
+        # params - start is 0, but its slope is 1: it carries the gradient.
+        carrier = sum(
+            ((params[name] - start[name]) * g).sum()
+            for name, g in meta_grad.items()
+        )
+        return loss_fn(adapted, query) + carrier
+
+    return map_tasks(task_loss, tasks, over_tasks).mean()
