@@ -124,9 +124,11 @@ def output_faults(nb: NotebookNode, size: int) -> list[str]:
     if extra:
         faults.append(f"notebook metadata {sorted(extra)}")
     for number, cell in enumerate(nb.cells):
-        extra = cell.metadata.keys() - {"tags"}
-        if extra or "injected-parameters" in cell.metadata.get("tags", []):
-            faults.append(f"cell {number} was written by papermill")
+        extra = sorted(cell.metadata.keys() - {"tags"})
+        if extra:
+            faults.append(f"cell {number}: metadata {extra}")
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            faults.append(f"cell {number} was injected by papermill")
         for output in cell.get("outputs", []):
             faults += [
                 f"cell {number}: {fault}" for fault in _faults_of(output)

@@ -148,6 +148,6 @@ def test_traces_of_papermill_and_size_are_named(clean):
     clean.cells[3].execution_count = 1
     faults = "\n".join(render.output_faults(clean, 1))
     assert "notebook metadata ['papermill']" in faults
-    assert "cell 1 was written by papermill" in faults
-    assert "cell 2 was written by papermill" in faults
+    assert "cell 1: metadata ['papermill']" in faults
+    assert "cell 2 was injected by papermill" in faults
     assert "execution counts" in faults
