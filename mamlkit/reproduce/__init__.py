@@ -15,7 +15,7 @@ import torch
 from mamlkit.evaluate import mean_interval
 from mamlkit.paths import RESULTS
 
-EXPERIMENTS = ("sinusoid", "omniglot", "navigation", "speed")
+EXPERIMENTS = ("sinusoid", "omniglot", "variants", "navigation", "speed")
 
 
 def row(
