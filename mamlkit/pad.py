@@ -53,6 +53,7 @@ function render({ model, el }) {
   }
   canvas.onpointerdown = (event) => {
     drawing = true;
+    if (choice.selectedIndex) paint(); // a ready-made one makes room
     choice.selectedIndex = 0;
     Object.assign(pen, { lineWidth: 1.5 * ZOOM, lineCap: "round",
       lineJoin: "round" });
@@ -71,6 +72,7 @@ function render({ model, el }) {
     send();
   };
   paint(model.get("pixels"));
+  choice.selectedIndex = 1;
 }
 export default { render };
 """

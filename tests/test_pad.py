@@ -10,8 +10,8 @@ import torch
 
 from mamlkit.pad import _SCRIPT, Pad
 
-# Draws a horizontal line 3.5 pixels from the top, then takes sample 2, then
-# clears; leaves what was sent in the page.
+# Draws a line 3.5 pixels from the top of what showed sample 1, then takes
+# sample 2, and clears; leaves what was sent in the page.
 PAGE = """<body><pre id="out"></pre><script type="module">
 const script = new Blob([SCRIPT], { type: "text/javascript" });
 const pad = (await import(URL.createObjectURL(script))).default;
@@ -28,13 +28,13 @@ const point = (kind, x, y) => {
   canvas.dispatchEvent(event);
 };
 point("pointermove", 100, 100);
-el.querySelector("button").click();
 point("pointerdown", 0, 24.5);
 point("pointermove", 100, 24.5);
 point("pointermove", 196, 24.5);
 point("pointerup", 196, 24.5);
 choice.selectedIndex = 2;
 choice.dispatchEvent(new Event("change"));
+el.querySelector("button").click();
 document.getElementById("out").textContent = JSON.stringify(
   { sent, options: [...choice.options].map((o) => o.text) });
 </script></body>"""
@@ -95,7 +95,7 @@ def test_script_sends_strokes_samples_and_clears(samples, tmp_path):
     found = re.search(r'<pre id="out">(.+?)</pre>', done.stdout)
     assert found, done.stdout[-500:] + done.stderr[-500:]
     out = json.loads(found[1])
-    cleared, drawn, chosen = out["sent"]
+    drawn, chosen, cleared = out["sent"]
     assert out["options"] == ["my drawing", "ready-made 1", "ready-made 2"]
     assert set(cleared) == {0}
     rows = torch.tensor(drawn).view(28, 28)
