@@ -1,7 +1,9 @@
 # Every target makes .venv if it is missing or older than the dependencies.
 PYTHON ?= python3
+# CONSTRAINTS=/dev/null takes the newest of everything.
+CONSTRAINTS ?= constraints.txt
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
 .PHONY: run test lab render html bench claims help clean

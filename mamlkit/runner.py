@@ -7,7 +7,6 @@ in `notebooks/`.
 import ast
 import json
 import os
-import re
 import sys
 import time
 import traceback
@@ -165,8 +164,7 @@ def execute(path: Path, out: Path, parameters: dict[str, Any]) -> Outcome:
                 execution_timeout=TIMEOUTS[parameters["SCALE"]],
             )
     except Exception as fault:
-        plain = re.sub(r"\x1b\[[0-9;]*m", "", traceback.format_exc())
-        trace.write_text(plain)
+        trace.write_text(traceback.format_exc(), encoding="utf-8")
         error = _one_line(fault)
     seconds = time.perf_counter() - start
     nb = nbformat.read(executed if executed.exists() else path, 4)

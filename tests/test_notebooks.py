@@ -131,6 +131,7 @@ def assert_complete(nb):
             assert output.get("name") != "stderr" or "Warning" not in text
     claims = notes(nb, "claims")
     assert claims and claims[-1]["claims"]
+    assert claims[-1]["peak_mb"] < 1500
     verdicts = {claim["verdict"] for claim in claims[-1]["claims"]}
     assert verdicts <= {"held", "not judged"}
 

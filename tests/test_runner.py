@@ -89,6 +89,7 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
     assert main(["run", "--scale", "ci", "--out", str(out)]) == 1
     (chapter,) = report(out)["chapters"]
     assert chapter["error"].startswith("CellTimeoutError")
+    assert "after 1 seconds" in chapter["error"]
     assert chapter["seconds"] < 30
 
 
