@@ -20,6 +20,14 @@ from mamlkit.tasks import (
     TaskArrays,
     Tasks,
 )
+from mamlkit.variants import (
+    anil_loss,
+    conjugate_gradients,
+    imaml_loss,
+    implicit_gradient,
+    proximal_loss,
+    reptile_loss,
+)
 
 __all__ = [
     "CNN",
@@ -36,9 +44,13 @@ __all__ = [
     "Wave",
     "adapt",
     "adaptation_curve",
+    "anil_loss",
+    "conjugate_gradients",
     "cosine",
     "functional_accuracy",
     "functional_loss",
+    "imaml_loss",
+    "implicit_gradient",
     "load_checkpoint",
     "load_glyphs",
     "load_omniglot",
@@ -46,5 +58,7 @@ __all__ = [
     "mean_interval",
     "meta_loss",
     "meta_train",
+    "proximal_loss",
+    "reptile_loss",
     "save_checkpoint",
 ]
