@@ -163,7 +163,8 @@ def test_images_that_are_not_square_pass_without_rotations(images):
 def test_sampling_costs_little_beside_learning():
     # 32 tasks take under 2 % of their meta-iteration on a quiet machine; a
     # busy one disturbs both, so the best of several is held to 5 %.
-    family = Episodes(torch.rand(1100, 20, 1, 28, 28, generator=rng()))
+    images = torch.rand(1100, 1, 1, 28, 28, generator=rng())
+    family = Episodes(images.expand(-1, 20, -1, -1, -1))
     model = CNN()
     params = {k: v.detach() for k, v in model.named_parameters()}
     loss_fn = functional_loss(model, F.cross_entropy)
@@ -184,5 +185,5 @@ def test_sampling_costs_little_beside_learning():
 
     tasks = sample()
     drawing = best(sample, 20)
-    learning = best(lambda: step(params, loss_fn, tasks, lr=0.4), 3)
+    learning = best(lambda: step(params, loss_fn, tasks, lr=0.4), 2)
     assert drawing < 0.05 * learning, (drawing, learning)

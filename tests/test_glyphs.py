@@ -57,8 +57,8 @@ def test_every_drawing_has_ink_and_keeps_off_the_edge(ink):
 
 
 def test_no_two_drawings_are_the_same(ink):
-    drawings = ink.reshape(-1, 28 * 28)
-    assert len(np.unique(drawings, axis=0)) == len(drawings)
+    drawings = {drawing.tobytes() for drawing in ink.reshape(-1, 28 * 28)}
+    assert len(drawings) == 1000 * 20
 
 
 def test_a_hand_resembles_the_other_hands_of_its_character(ink):

@@ -1,0 +1,167 @@
+import json
+from argparse import ArgumentParser
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mamlkit import (
+    CNN,
+    Batch,
+    Episodes,
+    adapt,
+    functional_loss,
+    load_checkpoint,
+    meta_loss,
+)
+from mamlkit.reproduce import omniglot
+from mamlkit.reproduce.omniglot import LearnedRates
+
+
+def tasks(n_tasks=3, k_query=2):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 20, 1, 28, 28, generator=generator)
+    return Episodes(images, 5).sample(
+        n_tasks, k_shot=1, k_query=k_query, generator=generator
+    )
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return CNN(5, width=4)
+
+
+def test_objective_is_the_meta_loss_with_the_learned_rates(net):
+    learner = LearnedRates(net, 0.3, ("body.0.", "body.1."))
+    params = {k: v.detach() for k, v in learner.named_parameters()}
+    params["rates.0"] = torch.tensor(0.7)  # body.3.weight, the first adapted
+    loss_fn = functional_loss(learner, F.cross_entropy)
+    found = learner.objective(params, loss_fn, tasks(), lr=9.0, steps=2)
+
+    weights, rates = learner.split(params)
+    assert rates["body.0.weight"] == 0 and rates["body.3.weight"] == 0.7
+    assert rates["head.bias"] == torch.tensor(0.3)
+    plain = functional_loss(net, F.cross_entropy)
+    expected = meta_loss(weights, plain, tasks(), lr=rates, steps=2)
+    torch.testing.assert_close(found, expected)
+
+
+def test_meta_gradient_reaches_shared_weights_and_rates(net):
+    learner = LearnedRates(net, 0.3, ("body.0.",))
+    params = {
+        k: v.detach().requires_grad_() for k, v in learner.named_parameters()
+    }
+    loss_fn = functional_loss(learner, F.cross_entropy)
+    loss = learner.objective(params, loss_fn, tasks(), lr=0.0)
+    grads = torch.autograd.grad(loss, list(params.values()))
+    for name, gradient in zip(params, grads):
+        assert gradient.abs().max() > 0, name
+
+
+def test_join_undoes_split(net):
+    learner = LearnedRates(net, 0.3, ("body.0.",))
+    params = {k: v.detach() for k, v in learner.named_parameters()}
+    joined = learner.join(*learner.split(params))
+    assert joined.keys() == params.keys()
+    assert all(torch.equal(joined[k], params[k]) for k in params)
+
+
+def test_single_queries_are_judged_without_the_others(net):
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    drawn = tasks(n_tasks=4)
+    found = omniglot.accuracies(
+        net, params, drawn, lr=0.5, steps=2, one_by_one=True
+    )
+    loss_fn = functional_loss(net, F.cross_entropy)
+    expected = []
+    for sx, sy, qx, qy in zip(*drawn.support, *drawn.query):
+        adapted = adapt(params, loss_fn, Batch(sx, sy), lr=0.5, steps=2)
+        right = 0
+        for x, y in zip(qx, qy):
+            batch = torch.cat([sx, x[None]])
+            logits = torch.func.functional_call(net, adapted, (batch,))
+            right += int(logits[-1].argmax() == y)
+        expected.append(right / len(qy))
+    torch.testing.assert_close(found, torch.tensor(expected))
+
+
+def test_chunks_do_not_change_accuracies(net, monkeypatch):
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    judge = partial(
+        omniglot.accuracies, net, params, tasks(5), lr=0.5, steps=1
+    )
+    whole = judge()
+    assert whole.shape == (5, 2)
+    monkeypatch.setattr(omniglot, "CHUNK", 2)
+    torch.testing.assert_close(judge(), whole)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Run the experiment on random images, into a folder of its own."""
+    sizes = {"train": 30, "val": 10, "test": 10}
+
+    def load(split):
+        generator = torch.Generator().manual_seed(sizes[split])
+        return torch.rand(sizes[split], 20, 1, 28, 28, generator=generator)
+
+    monkeypatch.setattr(omniglot, "load_omniglot", load)
+    monkeypatch.setattr(omniglot, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
+    write = partial(omniglot.write_result, folder=tmp_path)
+    monkeypatch.setattr(omniglot, "write_result", write)
+
+    def run(*flags):
+        parser = ArgumentParser()
+        parser.add_argument("--seed", type=int, default=0)
+        omniglot.arguments(parser)
+        short = "--iterations 3 --tasks 2 --test-tasks 4".split()
+        omniglot.run(parser.parse_args([*short, *flags]))
+        newest = max(tmp_path.glob("*.json"), key=lambda p: p.stat().st_mtime)
+        return json.loads(newest.read_text())
+
+    return run
+
+
+def test_a_run_writes_its_result_and_weights(run, tmp_path, capsys):
+    result = run("--model", "mlp", "--shared", "1.", "2.")
+    assert result["experiment"] == "omniglot_mlp_5way_1shot"
+    rows = {row["name"]: row for row in result["rows"]}
+    assert rows["accuracy"]["paper"] == 89.7 and rows["accuracy"]["n"] == 4
+    steps = result["settings"]["test_steps"]
+    after = rows[f"accuracy_after_{steps}"]["value"]
+    assert rows["accuracy"]["value"] == after
+    state = load_checkpoint(tmp_path / "omniglot_mlp_5way_1shot.pt")
+    assert state["inner_lr"].keys() == state["params"].keys()
+    assert state["inner_lr"]["1.weight"] == 0
+    assert state["inner_lr"]["4.weight"] != 0
+
+
+def test_a_finished_run_is_judged_again_to_the_same_numbers(run, capsys):
+    first = run("--model", "mlp")
+    assert run("--model", "mlp") == first
+
+
+def test_a_run_begins_where_another_ended(run, tmp_path, capsys):
+    run("--model", "mlp")
+    start = tmp_path / "omniglot_mlp_5way_1shot.pt"
+    before = load_checkpoint(start)
+    flags = ("--model", "mlp", "--ways", "10", "--iterations", "0")
+    result = run(*flags, "--start", str(start))
+    assert result["settings"]["started_from"]["ways"] == 5
+    after = load_checkpoint(tmp_path / "omniglot_mlp_10way_1shot.pt")
+    assert torch.equal(
+        after["params"]["1.weight"], before["params"]["1.weight"]
+    )
+    rate = after["inner_lr"]["1.weight"] / before["inner_lr"]["1.weight"]
+    assert rate == pytest.approx(2.0)
+    assert after["params"]["13.bias"].shape == (10,)
+
+
+def test_a_start_of_another_architecture_is_refused(run, tmp_path, capsys):
+    run("--model", "mlp", "--fixed-rates")
+    start = str(tmp_path / "omniglot_mlp_5way_1shot.pt")
+    with pytest.raises(ValueError, match="no weight in .* fits this model"):
+        run("--start", start, "--fixed-rates", "--ways", "4")
