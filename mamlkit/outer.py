@@ -54,8 +54,9 @@ def meta_loss(
 ) -> Tensor:
     """Adapt to each task from `params`; average the query losses.
 
-    Finn et al. 2017, Eq. 1, with a mean over tasks where the paper sums, so
-    that `meta_lr` does not depend on the number of tasks.
+    The meta-objective of Finn et al. 2017, Sec. 2.2, with a mean over tasks
+    where the paper sums: the gradient keeps its size when their number
+    changes.
 
     Args:
         params: θ, the shared starting point.

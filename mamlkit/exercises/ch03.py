@@ -91,6 +91,8 @@ def check_mended_step(mended_step):
         torch.tensor(0.8),
         "du′/du",
         [
+            (torch.tensor(-0.2), "θ itself is detached: only the path through "
+             "the gradient is left."),
             (torch.tensor(1.0), "Still first order: the gradient forgets how "
              "it depends on params, so du′/du is 1 instead of 0.8."),
         ],
@@ -108,6 +110,11 @@ def check_adapt_each(adapt_each):
     require(
         len(adapted) == 3,
         f"Three tasks need three results, but there are {len(adapted)}.",
+    )
+    require(
+        all(params[k] == v for k, v in _start().items()),
+        "You changed params itself: the next task starts elsewhere. Work on "
+        "a new dict.",
     )
     chained, at = [], params
     for number, support in enumerate(supports):
@@ -234,6 +241,17 @@ def mended_step(params, loss_fn, batch, lr):
 """,
                 "cut altogether",
             ),
+            (
+                """
+def mended_step(params, loss_fn, batch, lr):
+    loss = loss_fn(params, batch)
+    grads = torch.autograd.grad(
+        loss, list(params.values()), create_graph=True
+    )
+    return {n: params[n].detach() - lr * g for n, g in zip(params, grads)}
+""",
+                "θ itself is detached",
+            ),
         ),
     ),
     "3.3": Exercise(
@@ -268,6 +286,20 @@ def adapt_each(params, loss_fn, supports, lr, steps):
     return [adapt(params, loss_fn, s, lr=lr) for s in supports]
 """,
                 "one step where",
+            ),
+            (
+                """
+def adapt_each(params, loss_fn, supports, lr, steps):
+    adapted = []
+    for support in supports:
+        for _ in range(steps):
+            grads = grad(loss_fn)(params, support)
+            for name in params:
+                params[name] = params[name] - lr * grads[name]
+        adapted.append(dict(params))
+    return adapted
+""",
+                "changed params itself",
             ),
             (
                 """

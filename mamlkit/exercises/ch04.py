@@ -11,7 +11,9 @@ from mamlkit.tasks import Batch, Tasks
 def check_by_hand(meta_gradient_by_hand):
     """The first case is the text's: (1 - 0.2) · 2 (1.4 - 4) = -4.16."""
     for w, a, c, q, lr in ((1.0, 2.0, 3.0, 4.0, 0.1), (2.0, 0.5, -1, 0, 0.4)):
-        found = torch.as_tensor(meta_gradient_by_hand(w, a, c, q, lr))
+        found = meta_gradient_by_hand(w, a, c, q, lr)
+        require(found is not None, "Return the number.")
+        found = torch.as_tensor(found)
         adapted = w - lr * a * (w - c)
         where = f"The meta-gradient at w={w}, a={a}, c={c}, q={q}, lr={lr}"
         cases = [
@@ -35,31 +37,49 @@ def check_by_hand(meta_gradient_by_hand):
 
 
 def check_finite_difference(finite_difference):
-    """d/dw of sum(w³) is 3 w²."""
+    """On sum(w³) + 2 w₁w₂w₃w₄, whose differences with eps 0.1 are coarse."""
+
+    def fn(w):
+        require(
+            w.shape == (2, 2),
+            "fn takes a tensor of w's whole shape: nudge one entry of a copy "
+            "and pass all of it.",
+        )
+        return (w.detach() ** 3).sum() + 2 * w.detach().prod()
+
+    def differences(up, down, scale):
+        found = torch.zeros_like(w)
+        for i in range(4):
+            nudge = torch.zeros_like(w)
+            nudge.view(-1)[i] = 0.1
+            found.view(-1)[i] = (fn(w + up * nudge) - fn(w - down * nudge)) / (
+                0.1 * scale
+            )
+        return found
+
     w = torch.tensor([[1.0, -2.0], [0.5, 3.0]], dtype=torch.float64)
     before = w.clone()
-    found = finite_difference(lambda w: (w**3).sum(), w)
+    found = finite_difference(fn, w, 0.1)
     require(torch.equal(w, before), "You changed w itself. Work on a copy.")
-    right = 3 * w**2
-    one_sided = ((w + 1e-5) ** 3 - w**3) / 1e-5
-    total = right.sum().expand_as(w)
-    if isinstance(found, torch.Tensor) and found.shape == w.shape:
-        error = (found - right).abs().max()
-        closer = (found - one_sided).abs().max()
-        require(
-            not (error > 1e-6 and closer < error / 10),
-            "These are one-sided differences, off by about eps. Take "
-            "(fn(w + eps) - fn(w - eps)) / (2 eps).",
-        )
+    one_sided = (
+        "These are one-sided differences, off by about eps. Take "
+        "(fn(w + eps) - fn(w - eps)) / (2 eps)."
+    )
+    together = (fn(w + 0.1) - fn(w - 0.1)) / 0.2
     compare(
         found,
-        right,
-        "The gradient of sum(w³)",
+        differences(1, 1, 2),
+        "The central differences with eps 0.1",
         [
-            (2 * right, "Twice too large: divide by 2 eps."),
-            (total, "You nudge all entries together. Nudge one at a time."),
+            (differences(1, 0, 1), one_sided),
+            (differences(0, 1, 1), one_sided),
+            (differences(1, 1, 1), "Twice too large: divide by 2 eps."),
+            (together.expand_as(w), "You nudge all entries together. Nudge "
+             "one at a time."),
+            (torch.zeros_like(w), "All zeros: autograd sees nothing here. "
+             "Use values of fn only."),
         ],
-    )
+    )  # fmt: skip
 
 
 def _cubic(params, batch):
@@ -94,11 +114,14 @@ def check_mended(mended_meta_gradient):
         "The meta-gradient",
         [
             (right(last, True), "Both bugs are still there: first order, and "
-             "only the last task counts."),
+             "only the last task counts. Differentiate with respect to "
+             "params, not adapted."),
             (right(tasks, True), "Every task counts now, but the gradient "
              "ignores the path through θ′: this is first-order MAML."),
             (right(last), "Second order now, but only the last task counts."),
             (3 * right(tasks), "This is the sum over tasks. Take the mean."),
+            (right(tasks) - right(tasks, True), "θ′ starts from a detached θ: "
+             "only the path through the gradient is left."),
             (right(swapped), "You judge on the support set. Use the query."),
         ],
     )  # fmt: skip
@@ -127,7 +150,7 @@ def mended_meta_gradient(params, loss_fn, tasks, lr):
         for i in range(len(tasks.support.x)):
             support, query = (Batch(b.x[i], b.y[i]) for b in tasks)
             grads = grad(loss_fn)(params, support)
-            adapted = {{n: params[n] - lr * {gradient} for n in params}}
+            adapted = {{n: {start} - lr * {gradient} for n in params}}
             losses.append(loss_fn(adapted, {judged}))
         return {result}
     return grad(total)(params)
@@ -135,9 +158,14 @@ def mended_meta_gradient(params, loss_fn, tasks, lr):
 
 
 def _mended(
-    gradient="grads[n]", judged="query", result="torch.stack(losses).mean()"
+    gradient="grads[n]",
+    judged="query",
+    result="torch.stack(losses).mean()",
+    start="params[n]",
 ):
-    return _MENDED.format(gradient=gradient, judged=judged, result=result)
+    return _MENDED.format(
+        gradient=gradient, judged=judged, result=result, start=start
+    )
 
 
 EXERCISES = {
@@ -189,6 +217,18 @@ EXERCISES = {
             (
                 """
 def finite_difference(fn, w, eps=1e-5):
+    w = w.clone().requires_grad_()
+    return grad(fn)(w)
+""",
+                "Use values of fn only",
+            ),
+            (
+                _DIFFERENCE.format("fn(w.view(-1)[i] + eps) / (2 * eps)"),
+                "pass all of it",
+            ),
+            (
+                """
+def finite_difference(fn, w, eps=1e-5):
     result = torch.zeros_like(w)
     for i in range(w.numel()):
         w.view(-1)[i] += eps
@@ -219,6 +259,7 @@ def finite_difference(fn, w, eps=1e-5):
             (_mended(result="losses[-1]"), "Second order now"),
             (_mended(result="sum(losses)"), "Take the mean"),
             (_mended(judged="support"), "Use the query"),
+            (_mended(start="params[n].detach()"), "from a detached θ"),
         ),
     ),
 }
@@ -252,7 +293,7 @@ QUIZ = (
                 "No factor holds more than a second derivative.",
             ),
             (
-                "a product of five factors I - αH, each of second order.",
+                "a product of five factors I - αH times the query gradient.",
                 "One factor for each step, each with the Hessian at that "
                 "step's parameters.",
             ),
