@@ -135,6 +135,7 @@ def test_page_shows_what_the_chapter_shows(course):
         "inline",
     ]
     assert '<div class="scroll"><table>' in text
+    assert '<span class="scroll"><math display="block">' in text
     assert '<h2 id="A-second-thing">A <em>second</em> thing</h2>' in text
     assert 'href="04_try_more.html#Try-more"' in text
     assert 'class="cell copy-me"' in text and 'class="k"' in text
@@ -192,7 +193,7 @@ def test_every_kind_of_code_that_is_highlighted_has_a_colour(course):
     files = course()
     # Plain names, punctuation and operators stay in ink.
     plain = {"n", "nn", "p", "o", "w", "fm"}
-    code = re.findall(r'<span class="(\w+)">', files["03_try_a_thing.html"])
+    code = re.findall(r'<span class="(\w\w?)">', files["03_try_a_thing.html"])
     known = set(re.findall(r"\.highlight \.(\w+)", files["style.css"]))
     assert {*code} - plain <= known
 

@@ -97,11 +97,11 @@ class _Renderer(IPythonRenderer):
         return mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return mathml(body, "block")
+        return f'<span class="scroll">{mathml(body, "block")}</span>'
 
     def latex_environment(self, name: str, body: str) -> str:
         latex = rf"\begin{{{name}}}{body}\end{{{name}}}"
-        return mathml(latex, "block")
+        return self.block_math(latex)
 
     def heading(self, text: str, level: int, **attrs: Any) -> str:
         plain = unescape(re.sub(r"<[^>]+>", "", text)).strip()
