@@ -213,7 +213,7 @@ def load_omniglot(split: str, *, cache: Path = CACHE) -> Tensor:
         raise ValueError(
             "Omniglot is not here yet: run `mamlkit fetch omniglot`"
         ) from None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
         ink = np.empty(0)
     if ink.shape != (1623, DRAWERS, SIZE, SIZE) or ink.dtype != np.uint8:
         raise ValueError(f"{path} is damaged: run `mamlkit fetch omniglot`")
