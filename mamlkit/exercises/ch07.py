@@ -84,7 +84,6 @@ def check_mended_accuracy(mended_accuracy):
 
     together = share(_above_the_mean(x))
     all_in = share(_above_the_mean(torch.cat([support_x, x]))[2:])
-    company = "Other queries are in the batch: judge them one at a time."
     compare(
         mended_accuracy(_above_the_mean, support_x, x, y),
         torch.tensor(1.0),
@@ -94,8 +93,10 @@ def check_mended_accuracy(mended_accuracy):
              "put the support pictures beside it."),
             (torch.tensor(3 / 7), "You read the answer for the first support "
              "picture. The query's row is the last one."),
-            (together, company),
-            (all_in, company),
+            (together, "The queries are judged together, without the support "
+             "pictures."),
+            (all_in, "The support pictures are there, but so are the other "
+             "queries: one query a batch."),
             (torch.tensor(7.0), "Return the share of right answers, not "
              "their number."),
         ],
@@ -289,7 +290,7 @@ def mended_accuracy(logits_of, support_x, x, y):
 def mended_accuracy(logits_of, support_x, x, y):
     return (logits_of(x).argmax(1) == y).float().mean()
 """,
-                "one at a time",
+                "judged together",
             ),
             (
                 """
@@ -297,7 +298,7 @@ def mended_accuracy(logits_of, support_x, x, y):
     logits = logits_of(torch.cat([support_x, x]))[len(support_x) :]
     return (logits.argmax(1) == y).float().mean()
 """,
-                "one at a time",
+                "so are the other",
             ),
             (
                 """
