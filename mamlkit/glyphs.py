@@ -270,9 +270,11 @@ def load_glyphs(split: str, *, path: Path = PATH) -> Tensor:
         raise ValueError(f"split must be one of {list(SPLITS)}, got {split!r}")
     shape = (ALPHABETS * CHARACTERS, HANDS, SIZE, SIZE)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            ink = file["ink"]
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        # Opened here because numpy leaves a damaged file open.
+        with Path(path).open("rb") as file:
+            ink = np.load(file, allow_pickle=False)["ink"]
+    except (OSError, EOFError, ValueError, KeyError, IndexError,
+            zipfile.BadZipFile):  # fmt: skip
         ink = np.empty(0)
     if ink.shape != shape or ink.dtype != np.uint8 or ink.max() >= LEVELS:
         raise ValueError(

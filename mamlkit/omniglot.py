@@ -207,13 +207,15 @@ def load_omniglot(split: str, *, cache: Path = CACHE) -> Tensor:
         raise ValueError(f"split must be one of {list(SPLITS)}, got {split!r}")
     path = Path(cache) / CACHED
     try:
-        with np.load(path, allow_pickle=False) as file:
-            ink = file["ink"]
+        # Opened here because numpy leaves a damaged file open.
+        with path.open("rb") as file:
+            ink = np.load(file, allow_pickle=False)["ink"]
     except FileNotFoundError:
         raise ValueError(
             "Omniglot is not here yet: run `mamlkit fetch omniglot`"
         ) from None
-    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+    except (OSError, EOFError, ValueError, KeyError, IndexError,
+            zipfile.BadZipFile):  # fmt: skip
         ink = np.empty(0)
     if ink.shape != (1623, DRAWERS, SIZE, SIZE) or ink.dtype != np.uint8:
         raise ValueError(f"{path} is damaged: run `mamlkit fetch omniglot`")
