@@ -1,6 +1,7 @@
 """Every exercise: solutions pass, mistakes get a message of their own."""
 
 import ast
+import contextlib
 import functools
 
 import nbformat
@@ -36,13 +37,16 @@ def chapter_code(number):
             if isinstance(node, IMPORTS | ast.FunctionDef | ast.ClassDef)
             or cell in tagged(nb, "parameters")
         ]
-    return compile(ast.Module(parts, []), path.name, "exec")
+    return [compile(ast.Module([p], []), path.name, "exec") for p in parts]
 
 
 def names_of_chapter(key):
     """The names a learner has when at the exercise, but for its data."""
     space = {}
-    exec(chapter_code(int(key.split(".")[0])), space)
+    for code in chapter_code(int(key.split(".")[0])):
+        # A default value may be data of the chapter, which is not there.
+        with contextlib.suppress(NameError):
+            exec(code, space)
     return space
 
 
