@@ -16,7 +16,7 @@ from mamlkit import (
     meta_loss,
 )
 from mamlkit.reproduce import omniglot
-from mamlkit.reproduce.omniglot import LearnedRates
+from mamlkit.reproduce.learned_rates import LearnedRates
 
 
 def tasks(n_tasks=3, k_query=2):
