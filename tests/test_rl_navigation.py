@@ -1,6 +1,7 @@
 """The environment against a slow twin; the policy against torch's own."""
 
 import math
+import warnings
 
 import pytest
 import torch
@@ -191,3 +192,44 @@ def test_parameters_without_a_task_axis_are_refused():
 def test_no_goal_at_all_is_refused():
     with pytest.raises(ValueError, match="n_tasks must be >= 1, got 0"):
         sample_goals(0, generator=seeded())
+
+
+def test_gymnasium_accepts_the_environment():
+    checker = pytest.importorskip("gymnasium.utils.env_checker")
+    from mamlkit.rl.gymnasium_env import NavigationEnv
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", ".*spec.*")
+        checker.check_env(NavigationEnv(), skip_render_check=True)
+
+
+def test_gymnasium_environment_walks_like_the_twin():
+    pytest.importorskip("gymnasium")
+    from mamlkit.rl.gymnasium_env import NavigationEnv
+
+    env = NavigationEnv(goal=(0.2, -0.1), horizon=7)
+    env.reset(seed=0)
+    moves = torch.randn(7, 2, generator=seeded()).tolist()
+    states, rewards = twin(moves, (0.2, -0.1))
+    for number, move in enumerate(moves):
+        position, reward, done, truncated, _ = env.step(move)
+        assert reward == pytest.approx(rewards[number])
+        assert not done and truncated == (number == 6)
+        if number < 6:
+            assert position.tolist() == pytest.approx(states[number + 1])
+    env.reset(seed=0)
+    env.step([1.0, 0.0])
+    assert env.step([1.0, -1.0])[2]  # at the goal
+
+
+@pytest.mark.parametrize(
+    "bad, message",
+    [({"horizon": 0}, "horizon must be >= 1"), ({"goal": (1, 2, 3)}, "goal")],
+)
+def test_gymnasium_environment_refuses_nonsense(bad, message):
+    pytest.importorskip("gymnasium")
+    from mamlkit.rl.gymnasium_env import NavigationEnv
+
+    with pytest.raises(ValueError, match=message):
+        NavigationEnv(**bad)

@@ -180,7 +180,7 @@ def returns(
 def judge(
     candidates: dict[int, Params], first: tuple[float, ...], n_seeds: int
 ) -> tuple[Tensor, dict, Params]:
-    """Choose updates and rates on 60 other goals; judge on Table 4's 40.
+    """Choose updates and rates on 30 other goals; judge on Table 4's 40.
 
     Args:
         candidates: θ after so many updates.
