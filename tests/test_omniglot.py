@@ -64,6 +64,13 @@ def test_whole_archives_are_cached_in_order_at_28_by_28(folder, drawings):
     assert np.array_equal(ink[2, 19], expected)
 
 
+def test_ink_is_full_and_paper_is_empty():
+    drawings = np.zeros((2, 105, 105), bool)
+    drawings[1] = True
+    small = omniglot.shrink(drawings)
+    assert (small[0] == 0).all() and (small[1] == 255).all()
+
+
 def test_packing_again_and_other_files_do_not_matter(folder, drawings):
     first = np.load(fetch(folder))["ink"]
     extra = [("images_x/.DS_Store", b"x"), ("__MACOSX/1.png", b"y")]

@@ -155,7 +155,7 @@ def test_a_run_begins_where_another_ended(run, tmp_path, capsys):
     assert torch.equal(
         after["params"]["1.weight"], before["params"]["1.weight"]
     )
-    rate = after["inner_lr"]["1.weight"] / before["inner_lr"]["1.weight"]
+    rate = after["inner_lr"]["4.weight"] / before["inner_lr"]["4.weight"]
     assert rate == pytest.approx(2.0)
     assert after["params"]["13.bias"].shape == (10,)
 
