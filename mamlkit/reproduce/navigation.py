@@ -43,7 +43,7 @@ PAPER = {
 }
 ORACLE = -2.29
 FIRST = (0.1, 0.2, 0.5, 1.0)  # α of the baselines' first step
-LATER = (0.5, 0.25, 0.1, 0.05)  # α of each later step
+LATER = (1.0, 0.5, 0.25, 0.1, 0.05)  # α of each later step
 SNAPSHOTS = (15, 30, 60, 100)  # joint pretraining is best when it is not over
 
 
