@@ -190,11 +190,14 @@ def test_the_direction_is_the_natural_gradient(problem):
 def test_no_step_is_taken_where_none_is_better(problem):
     params, act, _, kl, weights = problem
     product = fisher_product(params, act, weights)
+    start = flatten(params)
 
-    def flat(params):
-        return 0 * flatten(params).sum()
+    def narrow(params):
+        # Falls along -1 at first, but rises over any step that is tried.
+        move = flatten(params) - start
+        return move.sum() + 1e6 * move @ move
 
-    new = trpo_step(params, both(flat, kl), product)
+    new = trpo_step(params, both(narrow, kl), product)
     assert all(torch.equal(new[k], params[k]) for k in params)
 
 

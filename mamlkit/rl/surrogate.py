@@ -137,7 +137,7 @@ def dice(log_probs: Tensor, advantages: Tensor) -> Tensor:
     return (box - box_before) * advantages
 
 
-def policy_loss(policy: nn.Module, surrogate: Surrogate = lvc) -> LossFn:
+def policy_loss(policy: nn.Module, surrogate: Surrogate) -> LossFn:
     """Make the loss of REINFORCE, to be descended on by `adapt`.
 
     Args:
