@@ -100,7 +100,8 @@ def promise_of(path: Path) -> tuple[str, str]:
     promise = re.search(r"you will have (.+?)[.\n]", first)
     if not promise:
         raise ValueError(f"{path.name} does not say what you will have")
-    text = promise[1].split(", and a check")[0]
+    # What a check will show is the chapter's business, not the map's.
+    text = re.split(r"[,;] (?:and )?a? ?checks? ", promise[1])[0]
     return title, text[0].upper() + text[1:]
 
 
