@@ -128,3 +128,10 @@ def _compiler_found() -> bool:
         stacklevel=3,
     )
     return False
+
+
+def _diverged(what: str, iteration: int) -> str:
+    return (
+        f"{what} not finite at iteration {iteration}: lower inner_lr or "
+        "meta_lr; the checkpoint, if any, keeps the last good weights"
+    )

@@ -13,7 +13,12 @@ from torch.func import grad_and_value, vmap
 from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
-from mamlkit.checks import _check_tasks, _check_training, _compiler_found
+from mamlkit.checks import (
+    _check_tasks,
+    _check_training,
+    _compiler_found,
+    _diverged,
+)
 from mamlkit.inner import LossFn, Params, adapt, functional_loss
 from mamlkit.tasks import Batch, Tasks
 
@@ -160,8 +165,8 @@ def meta_train(
         schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.
         validate: params -> number, called 20 times, evenly spread.
         checkpoint: file to resume from, written every few seconds.
-        compile: compile the meta-gradient, which takes seconds to minutes
-            and a C++ compiler; without one, warn and go on uncompiled.
+        compile: compile the meta-gradient, which takes a while and a C++
+            compiler; without one, warn and go on.
 
     Returns:
         History with the loss of every iteration.
@@ -178,6 +183,7 @@ def meta_train(
         for name, p in model.named_parameters()
         if p.requires_grad
     }
+    device = next(iter(params.values())).device
     optimizer = torch.optim.Adam(params.values(), lr=meta_lr, fused=True)
     history = History(params=params)
     settings = {
@@ -213,19 +219,18 @@ def meta_train(
         save_checkpoint(checkpoint, state)
 
     loss_fn = functional_loss(model, criterion)
-    meta_gradient = grad_and_value(
-        partial(
-            objective,
-            lr=inner_lr,
-            steps=steps,
-            first_order=first_order,
-            over_tasks=over_tasks,
-        )
+    follow = partial(
+        objective,
+        lr=inner_lr,
+        steps=steps,
+        first_order=first_order,
+        over_tasks=over_tasks,
     )
     if compile and _compiler_found():
         # One graph for the inner steps, the meta-loss and its gradient.
-        meta_gradient = torch.compile(meta_gradient)
-    device = next(iter(params.values())).device
+        meta_gradient = torch.compile(grad_and_value(follow))
+    else:
+        meta_gradient = partial(_meta_gradient, follow)
     validate_after = {(i + 1) * iterations // 20 for i in range(20)}
     begun = time.perf_counter() - history.seconds
     saved_at = history.seconds
@@ -238,7 +243,7 @@ def meta_train(
     )
     for i in progress:
         generator_state = generator.get_state()
-        tasks = _to(sample_tasks(n_tasks, generator=generator), device)
+        tasks = _to(device, sample_tasks(n_tasks, generator=generator))
         grads, loss = meta_gradient(params, loss_fn, tasks)
         loss = loss.item()
         if not math.isfinite(loss):
@@ -269,6 +274,14 @@ def meta_train(
     return history
 
 
+def _meta_gradient(objective, params, loss_fn, tasks):
+    """What `grad_and_value(objective)` returns, in three quarters its time."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    loss = objective(leaves, loss_fn, tasks)
+    loss.backward()
+    return {name: leaf.grad for name, leaf in leaves.items()}, loss
+
+
 def _resume(state, history, optimizer, generator) -> int:
     """Put a checkpoint's state in place; return the iteration it is at."""
     for name, p in history.params.items():
@@ -281,14 +294,7 @@ def _resume(state, history, optimizer, generator) -> int:
     return state["iteration"]
 
 
-def _to(tasks: Tasks, device: torch.device) -> Tasks:
+def _to(device: torch.device, tasks: Tasks) -> Tasks:
     if tasks.support.x.device == device:
         return tasks
     return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
-
-
-def _diverged(what: str, iteration: int) -> str:
-    return (
-        f"{what} not finite at iteration {iteration}: lower inner_lr or "
-        "meta_lr; the checkpoint, if any, keeps the last good weights"
-    )

@@ -88,14 +88,15 @@ def with_ours(model, criterion, tasks, lr, steps, variant):
             params, loss_fn, tasks, lr=lr, steps=steps, over_tasks=over_tasks
         )
 
-    gradient = grad_and_value(objective)
-    if variant == "compiled":
-        gradient = torch.compile(gradient)
+    compiled = torch.compile(grad_and_value(objective))
 
     def meta_gradient():
-        grads, _ = gradient(params)
-        for name, p in model.named_parameters():
-            p.grad = grads[name]
+        if variant == "compiled":
+            grads, _ = compiled(params)
+            for name, p in model.named_parameters():
+                p.grad = grads[name]
+        else:
+            objective(dict(model.named_parameters())).backward()
 
     return meta_gradient
 
