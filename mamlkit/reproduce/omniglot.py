@@ -24,6 +24,7 @@ from mamlkit.omniglot import load_omniglot
 from mamlkit.outer import cosine, map_tasks, meta_loss, meta_train
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce.jitter import jittered
 from mamlkit.reproduce.learned_rates import LearnedRates
 from mamlkit.tasks import Batch, Tasks
 
@@ -76,6 +77,7 @@ def arguments(parser: ArgumentParser) -> None:
     add("--steps", type=int, help="inner steps in training")
     add("--shared", nargs="*", help="beginnings of names not adapted")
     add("--fixed-rates", action="store_true", help="do not learn α")
+    add("--jitter", action="store_true", help="distort the training images")
     add("--start", type=Path, help="checkpoint to begin from")
     add("--test-tasks", type=int, default=1_000)
     add("--threads", type=int, default=1)
@@ -210,10 +212,11 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
         print(f"validation: {percent:.2f} %", flush=True)
         return percent
 
+    sample = Episodes(load_omniglot("train"), args.ways).sample
     history = meta_train(
         whole,
         partial(
-            Episodes(load_omniglot("train"), args.ways).sample,
+            jittered(sample) if args.jitter else sample,
             k_shot=args.shots,
             k_query=args.queries,
         ),
