@@ -15,7 +15,7 @@ from mamlkit import (
     load_checkpoint,
     meta_loss,
 )
-from mamlkit.reproduce import omniglot
+from mamlkit.reproduce import judge, omniglot
 from mamlkit.reproduce.learned_rates import LearnedRates
 
 
@@ -71,7 +71,7 @@ def test_join_undoes_split(net):
 def test_single_queries_are_judged_without_the_others(net):
     params = {k: v.detach() for k, v in net.named_parameters()}
     drawn = tasks(n_tasks=20)
-    found = omniglot.accuracies(
+    found = judge.accuracies(
         net, params, drawn, lr=2.0, steps=3, one_by_one=True
     )
     loss_fn = functional_loss(net, F.cross_entropy)
@@ -89,13 +89,11 @@ def test_single_queries_are_judged_without_the_others(net):
 
 def test_chunks_do_not_change_accuracies(net, monkeypatch):
     params = {k: v.detach() for k, v in net.named_parameters()}
-    judge = partial(
-        omniglot.accuracies, net, params, tasks(5), lr=0.5, steps=1
-    )
-    whole = judge()
+    judged = partial(judge.accuracies, net, params, tasks(5), lr=0.5, steps=1)
+    whole = judged()
     assert whole.shape == (5, 2)
-    monkeypatch.setattr(omniglot, "CHUNK", 2)
-    torch.testing.assert_close(judge(), whole)
+    monkeypatch.setattr(judge, "CHUNK", 2)
+    torch.testing.assert_close(judged(), whole)
 
 
 @pytest.fixture
@@ -110,8 +108,9 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(omniglot, "load_omniglot", load)
     monkeypatch.setattr(omniglot, "BUILD", tmp_path / "build")
     monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
-    write = partial(omniglot.write_result, folder=tmp_path)
-    monkeypatch.setattr(omniglot, "write_result", write)
+    for name in ("write_result", "read_result"):
+        here = partial(getattr(omniglot, name), folder=tmp_path)
+        monkeypatch.setattr(omniglot, name, here)
 
     def run(*flags):
         parser = ArgumentParser()
@@ -165,3 +164,18 @@ def test_a_start_of_another_architecture_is_refused(run, tmp_path, capsys):
     start = str(tmp_path / "omniglot_mlp_5way_1shot.pt")
     with pytest.raises(ValueError, match="no weight in .* fits this model"):
         run("--start", start, "--fixed-rates", "--ways", "4")
+
+
+def test_a_short_run_joins_the_table_of_choices(run, tmp_path, capsys):
+    kept = {"name": "old", "value": 1.0}
+    table = {"settings": {}, "seconds": 2.0, "rows": [kept]}
+    path = tmp_path / "omniglot_choices.json"
+    path.write_text(json.dumps(table))
+    flags = "--model mlp --name small --choose --no-jitter".split()
+    table = run(*flags)
+    old, new = table["rows"]
+    assert old == kept and new["name"] == "small" and new["n"] == 800
+    assert new["settings"]["tasks"] == 2 and not new["settings"]["jitter"]
+    assert table["seconds"] > 2.0
+    assert not (tmp_path / "small.json").exists()
+    assert len(run(*flags, "--jitter")["rows"]) == 2  # replaced, not added

@@ -6,61 +6,35 @@ at test, statistics of the batch at hand); the settings below are those that
 reached most per minute on two CPU cores. Rates are in units of the mean loss.
 """
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn, vmap
-from torch.func import functional_call
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.episodes import Episodes
-from mamlkit.evaluate import adaptation_curve, functional_accuracy
-from mamlkit.inner import Params, adapt, functional_loss
+from mamlkit.inner import Params
 from mamlkit.models import CNN, MLP
 from mamlkit.omniglot import load_omniglot
-from mamlkit.outer import cosine, map_tasks, meta_loss, meta_train
+from mamlkit.outer import History, cosine, meta_loss, meta_train
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce import read_result, row, write_result
 from mamlkit.reproduce.jitter import jittered
+from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.learned_rates import LearnedRates
+from mamlkit.reproduce.omniglot_settings import (
+    COMMON,
+    DEFAULTS,
+    PAPER,
+    SHARED,
+)
 from mamlkit.tasks import Batch, Tasks
 
-# Table 1, accuracy in percent, by (model, ways, shots).
-PAPER = {
-    ("cnn", 5, 1): 98.7,
-    ("cnn", 5, 5): 99.9,
-    ("cnn", 20, 1): 95.8,
-    ("cnn", 20, 5): 98.9,
-    ("mlp", 5, 1): 89.7,
-    ("mlp", 5, 5): 97.5,
-}
-# By (model, ways, shots): where the flags differ from the common ones.
-DEFAULTS = {
-    ("cnn", 5, 5): {
-        "iterations": 2_500,
-        "tasks": 6,
-        "queries": 4,
-        "meta_lr": 2e-3,
-        "start": CHECKPOINTS / "omniglot_5way_1shot.pt",
-    },
-    ("mlp", 5, 1): {"iterations": 8_000, "shared": ("1.", "2.")},
-}
-COMMON = {
-    "iterations": 5_000,
-    "tasks": 12,
-    "queries": 3,
-    "inner_lr": 0.4,
-    "meta_lr": 3e-3,
-    "steps": 1,
-}
-# Learned rates of the first convolution came out as 0, so it need not be
-# adapted, and an iteration takes 0.6 x as long.
-SHARED = {"cnn": ("body.0.", "body.1."), "mlp": ()}
 MOST_STEPS = 3  # at test, as in the paper for 5 ways
-CHUNK = 25  # tasks evaluated at once
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -77,11 +51,21 @@ def arguments(parser: ArgumentParser) -> None:
     add("--steps", type=int, help="inner steps in training")
     add("--shared", nargs="*", help="beginnings of names not adapted")
     add("--fixed-rates", action="store_true", help="do not learn α")
-    add("--jitter", action="store_true", help="distort the training images")
+    add(
+        "--jitter",
+        action=BooleanOptionalAction,
+        help="distort the training images a little",
+    )
     add("--start", type=Path, help="checkpoint to begin from")
     add("--test-tasks", type=int, default=1_000)
     add("--threads", type=int, default=1)
     add("--name", help="of the result and checkpoint files")
+    add(
+        "--choose",
+        action="store_true",
+        help="do not test: add what validation says, under --name, to "
+        "omniglot_choices.json",
+    )
 
 
 def build(model: str, ways: int) -> nn.Module:
@@ -89,59 +73,6 @@ def build(model: str, ways: int) -> nn.Module:
     if model == "cnn":
         return CNN(ways)
     return MLP(28 * 28, (256, 128, 64, 64), ways, norm=True)
-
-
-def accuracies(
-    net: nn.Module,
-    params: Params,
-    tasks: Tasks,
-    *,
-    lr: float | Params,
-    steps: int,
-    one_by_one: bool = False,
-) -> Tensor:
-    """Judge adapted models, on all queries at once or on one at a time.
-
-    Args:
-        net: the architecture.
-        params: θ.
-        tasks: stacked.
-        lr: as in `adapt`.
-        steps: inner steps.
-        one_by_one: judge after the last step only, each query in a batch of
-            the support set and itself, so that no other query helps (not
-            transductive).
-
-    Returns:
-        in [0, 1], shape (tasks, steps + 1), or (tasks,) if `one_by_one`.
-    """
-    loss_fn = functional_loss(net, F.cross_entropy)
-
-    def judge_singly(support, query):
-        def right(x, y):
-            batch = torch.cat([support.x, x.unsqueeze(0)])
-            logits = functional_call(net, adapted, (batch,))
-            return (logits[-1].argmax() == y).float()
-
-        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        return vmap(right)(*query).mean()
-
-    parts = []
-    for i in range(0, len(tasks.support.y), CHUNK):
-        chunk = Tasks(
-            *(Batch(*(t[i : i + CHUNK] for t in part)) for part in tasks)
-        )
-        if one_by_one:
-            with torch.no_grad():
-                parts.append(map_tasks(judge_singly, chunk))
-        else:
-            metric = functional_accuracy(net)
-            parts.append(
-                adaptation_curve(
-                    params, loss_fn, metric, chunk, lr=lr, steps=steps
-                )
-            )
-    return torch.cat(parts)
 
 
 def draw(split: str, args: Namespace, n_tasks: int) -> Tasks:
@@ -161,7 +92,7 @@ def complete(args: Namespace) -> Namespace:
     given = {k: v for k, v in vars(args).items() if v is not None}
     infix = "mlp_" if args.model == "mlp" else ""
     name = f"omniglot_{infix}{args.ways}way_{args.shots}shot"
-    return Namespace(**({"name": name, "start": None} | known | given))
+    return Namespace(**({"name": name} | known | given))
 
 
 def begin_from(path: Path, model: nn.Module, ways: int) -> dict:
@@ -236,12 +167,43 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
     return net, weights, lr, {"history": history, "before": before}
 
 
+def settings_of(args: Namespace) -> dict[str, Any]:
+    """Keep of the flags what another run would need."""
+    left_out = ("command", "experiment", "start", "choose")
+    return {k: v for k, v in vars(args).items() if k not in left_out}
+
+
+def add_choice(args: Namespace, percents: Tensor, history: History) -> Path:
+    """Add a short run, judged on validation tasks, to the table of choices."""
+    table = read_result("omniglot_choices")
+    table["rows"][args.name] = row(args.name, percents) | {
+        "seconds": round(history.seconds, 1),
+        "settings": settings_of(args),
+        "curve": [[i, round(v, 2)] for i, v in history.validation],
+    }
+    return write_result(
+        "omniglot_choices",
+        settings=table["settings"],
+        seed=args.seed,
+        seconds=table["seconds"] + history.seconds,
+        curve=[],
+        rows=list(table["rows"].values()),
+    )
+
+
 def run(args: Namespace) -> None:
     """Train, choose the inner steps, test; write the result and weights."""
     args = complete(args)
     torch.set_num_threads(args.threads)
     net, weights, lr, record = train(args)
     history, before = record["history"], record["before"]
+    if args.choose:
+        tasks = draw("val", args, 4_000 // args.ways)
+        percents = 100 * accuracies(
+            net, weights, tasks, lr=lr, steps=args.steps
+        )
+        print(add_choice(args, percents[:, -1], history).read_text())
+        return
     seconds = history.seconds
     seconds += before["trained_seconds"] if before else 0.0
     judge = partial(accuracies, net, weights, lr=lr)
@@ -264,12 +226,7 @@ def run(args: Namespace) -> None:
     rates = {k: round(v.item(), 4) for k, v in lr.items()} if isinstance(
         lr, dict
     ) else lr  # fmt: skip
-    settings = {
-        k: v
-        for k, v in vars(args).items()
-        if k not in ("command", "experiment", "start") and not callable(v)
-    }
-    settings |= {
+    settings = settings_of(args) | {
         "test_steps": chosen,
         "rates": rates,
         "validation_by_steps": [round(v, 2) for v in by_steps.tolist()],

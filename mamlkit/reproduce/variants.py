@@ -22,7 +22,8 @@ from mamlkit.omniglot import load_omniglot
 from mamlkit.outer import History, meta_loss, meta_train
 from mamlkit.paths import BUILD
 from mamlkit.reproduce import row, write_result
-from mamlkit.tasks import Batch, Tasks
+from mamlkit.reproduce.judge import in_chunks
+from mamlkit.tasks import Tasks
 from mamlkit.variants import (
     anil_loss,
     imaml_loss,
@@ -32,7 +33,6 @@ from mamlkit.variants import (
 
 HEAD = ("head.weight", "head.bias")
 NAMES = ("maml", "fomaml", "reptile", "anil", "imaml")
-CHUNK = 25  # tasks judged at once
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -80,11 +80,8 @@ def accuracies(
     judge = partial(
         adaptation_curve, params, loss_fn, functional_accuracy(model)
     )
-    parts = []
-    for i in range(0, len(tasks.support.y), CHUNK):
-        some = Tasks(*(Batch(*(t[i : i + CHUNK] for t in b)) for b in tasks))
-        parts.append(judge(some, lr=rates, steps=args.steps)[:, -1])
-    return 100 * torch.cat(parts)
+    judge = partial(judge, lr=rates, steps=args.steps)
+    return 100 * in_chunks(judge, tasks)[:, -1]
 
 
 def train(

@@ -1,0 +1,71 @@
+"""Accuracies of adapted classifiers, on as many tasks as you like."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn import functional as F
+
+from mamlkit.evaluate import adaptation_curve, functional_accuracy
+from mamlkit.inner import Params, adapt, functional_loss
+from mamlkit.outer import map_tasks
+from mamlkit.tasks import Batch, Tasks
+
+CHUNK = 25  # tasks judged at once, for the memory's sake
+
+
+def in_chunks(judge: Callable[[Tasks], Tensor], tasks: Tasks) -> Tensor:
+    """Call `judge` on a few tasks after the other; (tasks, ...) as one."""
+    parts = []
+    for i in range(0, len(tasks.support.y), CHUNK):
+        some = (Batch(*(t[i : i + CHUNK] for t in part)) for part in tasks)
+        parts.append(judge(Tasks(*some)))
+    return torch.cat(parts)
+
+
+def accuracies(
+    net: nn.Module,
+    params: Params,
+    tasks: Tasks,
+    *,
+    lr: float | Params,
+    steps: int,
+    one_by_one: bool = False,
+) -> Tensor:
+    """Judge adapted models, on all queries at once or on one at a time.
+
+    Args:
+        net: the architecture.
+        params: θ.
+        tasks: stacked.
+        lr: as in `adapt`.
+        steps: inner steps.
+        one_by_one: judge after the last step only, each query in a batch of
+            the support set and itself, so that no other query helps (not
+            transductive).
+
+    Returns:
+        in [0, 1], shape (tasks, steps + 1), or (tasks,) if `one_by_one`.
+    """
+    loss_fn = functional_loss(net, F.cross_entropy)
+
+    def judge_singly(support, query):
+        def right(x, y):
+            batch = torch.cat([support.x, x.unsqueeze(0)])
+            logits = functional_call(net, adapted, (batch,))
+            return (logits[-1].argmax() == y).float()
+
+        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
+        return vmap(right)(*query).mean()
+
+    def judge(chunk):
+        if one_by_one:
+            with torch.no_grad():
+                return map_tasks(judge_singly, chunk)
+        metric = functional_accuracy(net)
+        return adaptation_curve(
+            params, loss_fn, metric, chunk, lr=lr, steps=steps
+        )
+
+    return in_chunks(judge, tasks)
