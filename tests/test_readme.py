@@ -11,6 +11,7 @@ import pytest
 
 from mamlkit.paths import ROOT
 from mamlkit.readme import PICTURE, fill, promise_of, results_table
+from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
 
@@ -18,6 +19,12 @@ README = (ROOT / "README.md").read_text()
 def test_generated_parts_are_current():
     assert fill(README) == README, "run `python -m mamlkit.readme`"
     assert PICTURE.exists()
+
+
+def test_the_sentence_on_navigation_is_that_of_the_file():
+    settings = read_result("navigation")["settings"]
+    number = {1: "one", 3: "three"}[settings["seeds"]]
+    assert f"mean of {number} training seeds" in README.replace("\n", " ")
 
 
 def test_the_table_shows_the_files_own_numbers(tmp_path):

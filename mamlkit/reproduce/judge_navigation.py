@@ -1,0 +1,144 @@
+"""How navigation is judged: what is open is chosen on other goals first.
+
+After how many updates to take θ, and α of each step, are chosen by the return
+on goals that are not those of Table 4, in the same way for MAML and for its
+rivals. Only then come the 40.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.func import vmap
+
+from mamlkit.inner import Params, adapt
+from mamlkit.reproduce import row
+from mamlkit.rl import (
+    Experience,
+    GaussianPolicy,
+    naive,
+    policy_loss,
+    repeat,
+    roll_out,
+    sample_goals,
+    the_40_goals,
+    total_return,
+    weigh,
+)
+
+# What each step's α is chosen from.
+RATES = (
+    (0.1, 0.2, 0.3, 0.5, 1.0),
+    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
+    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
+)
+OTHER_GOALS = 40
+
+Options = tuple[tuple[float, ...], ...]
+
+
+def adapted(
+    stacked: Params, policy: nn.Module, seen: Experience, lr: float
+) -> Params:
+    """Take one inner step for each task from its own parameters."""
+    loss_fn = policy_loss(policy, naive)
+    return vmap(lambda p, b: adapt(p, loss_fn, b, lr=lr))(stacked, seen)
+
+
+def returns(
+    params: Params, goals: Tensor, options: Options, seed: int
+) -> tuple[Tensor, list[float], list[dict[float, Tensor]]]:
+    """Return after 0, 1, ... steps, each on 40 new rollouts.
+
+    Args:
+        params: θ of a `GaussianPolicy`.
+        goals: shape (tasks, 2).
+        options: α of each step; of several the best is taken.
+        seed: of the actions.
+
+    Returns:
+        shape (tasks, steps + 1); the α of each step; and for each step what
+        every α led to, (tasks,).
+    """
+    policy, generator = GaussianPolicy(), torch.Generator().manual_seed(seed)
+
+    def gather(stacked):
+        return roll_out(
+            stacked, policy, goals, rollouts=40, generator=generator
+        )
+
+    stacked = repeat(params, len(goals))
+    seen, chosen, tried = gather(stacked), [], []
+    found = [total_return(seen)]
+    for rates in options:
+        outcomes, experience = {}, weigh(seen)
+        for lr in rates:
+            moved = adapted(stacked, policy, experience, lr)
+            outcomes[lr] = moved, gather(moved)
+        tried.append({lr: total_return(o[1]) for lr, o in outcomes.items()})
+        # A policy that has diverged has no return: as good as none.
+        scores = {k: v.mean().nan_to_num(-1e9) for k, v in tried[-1].items()}
+        chosen.append(max(scores, key=scores.get))
+        stacked, seen = outcomes[chosen[-1]]
+        found.append(total_return(seen))
+    return torch.stack(found, dim=1), chosen, tried
+
+
+def judge(candidates: dict[int, Params], n_seeds: int) -> dict:
+    """Choose updates and rates on other goals; judge on Table 4's 40.
+
+    Args:
+        candidates: θ after so many updates.
+        n_seeds: evaluations to average.
+
+    Returns:
+        "test", returns (40, 4); "chosen", the updates and the α of each
+        step; "params", the θ; "tried", what all choices led to elsewhere.
+    """
+    goals = sample_goals(
+        OTHER_GOALS, generator=torch.Generator().manual_seed(1_000_001)
+    )
+    tried, best = {}, (-torch.inf,)
+    for updates, params in candidates.items():
+        found, lrs, by_rate = returns(params, goals, RATES, seed=1_000_001)
+        tried[updates] = by_rate
+        score = found[:, 1:].mean().item()
+        best = max(best, (score, updates, lrs), key=lambda b: b[0])
+    _, updates, lrs = best
+    runs = [
+        returns(
+            candidates[updates],
+            the_40_goals(),
+            tuple((lr,) for lr in lrs),
+            2_000_001 + seed,
+        )[0]
+        for seed in range(n_seeds)
+    ]
+    return {
+        "test": torch.stack(runs).mean(0),
+        "chosen": {"updates": updates, "lr": lrs},
+        "params": candidates[updates],
+        "tried": tried,
+    }
+
+
+def choices(found: dict[str, list[dict]]) -> list[dict]:
+    """List what was tried, as rows of a result file.
+
+    Args:
+        found: by kind of start, what `judge` returned for each seed.
+
+    Returns:
+        the return on the other goals after each step with each α, from the
+        best of the step before; mean over the training seeds.
+    """
+    rows = []
+    for kind, states in found.items():
+        for updates, steps in states[0]["tried"].items():
+            for step, outcomes in enumerate(steps, start=1):
+                for lr in outcomes:
+                    values = torch.stack(
+                        [s["tried"][updates][step - 1][lr] for s in states]
+                    ).mean(0)
+                    name = f"{kind}_{updates}_updates_step_{step}_alpha_{lr}"
+                    if values.isfinite().all():
+                        rows.append(row(name, values))
+    return rows
