@@ -30,12 +30,12 @@ DEFAULTS = {
         "start": CHECKPOINTS / "omniglot_20way_1shot.pt",
     },
     ("cnn", 5, 5): {
-        "iterations": 3_000,
+        "iterations": 1_000,
         "tasks": 8,
         "queries": 3,
         "meta_lr": 2e-3,
         "jitter": True,
-        "start": CHECKPOINTS / "omniglot_20way_5shot.pt",
+        "start": CHECKPOINTS / "omniglot_20way_1shot.pt",
     },
     ("mlp", 5, 1): {
         "iterations": 20_000,
