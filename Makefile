@@ -11,7 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS)
 run: .venv/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
 
-test: .venv/ready  ## style, units, chapters at ci scale, exercises, cells
+test: .venv/ready  ## style, units, chapters at ci scale, also in a browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest

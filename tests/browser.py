@@ -1,6 +1,5 @@
 """A headless Chromium, driven by Playwright, and what a page complained of."""
 
-import os
 import shutil
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,9 +71,9 @@ def complaints(page: Page, home: str) -> list[str]:
     return found
 
 
-def keep(page: Page, name: str) -> Path:
-    """Store a screenshot of what the page shows."""
+def keep(page: Page, name: str, whole: bool = False) -> Path:
+    """Store a screenshot of what the page shows, or of the whole page."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     path = SCREENSHOTS / f"{name}.png"
-    page.screenshot(path=path)
+    page.screenshot(path=path, full_page=whole)
     return path
