@@ -6,7 +6,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS)
 
 .DEFAULT_GOAL := help
-.PHONY: run test lab render html bench claims help clean
+.PHONY: run test browser lab render html bench claims help clean
 
 run: .venv/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
@@ -15,6 +15,9 @@ test: .venv/ready  ## style, units, chapters at ci scale, exercises, cells
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest
+
+browser: .venv/ready  ## try every chapter in a real JupyterLab, and the site
+	$(BIN)/pytest --override-ini=addopts=-ra tests/test_browser_*.py
 
 lab: .venv/ready  ## open JupyterLab on the first chapter
 	$(BIN)/mamlkit lab

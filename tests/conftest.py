@@ -4,6 +4,7 @@ import os
 
 import nbformat
 import pytest
+from browser import MISSING, chromium, find_browser
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 # Kernels that run side by side on two cores must not fight over them.
@@ -50,3 +51,14 @@ def make_chapter(tmp_path):
         return path
 
     return make
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless browser; a module's, as its event loop is in the way."""
+    path = find_browser()
+    if not path:
+        # Where changes are judged, nothing is left out.
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(MISSING)
+    with chromium(path) as browser:
+        yield browser

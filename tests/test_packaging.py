@@ -26,10 +26,10 @@ def parsed(lines):
 
 def test_conda_environment_has_the_same_names_and_ranges():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())
-    listed = conda["dependencies"]
-    *packages, pip = listed
-    assert pip == {"pip": ["-e ."]}
-    packages = parsed(packages)
+    *packages, pip = conda["dependencies"]
+    here, *others = pip["pip"]
+    assert here == "-e ."
+    packages = parsed(packages + others)
     assert packages.pop("python") == PROJECT["requires-python"]
     assert packages.pop("pip") == ""
     extras = [line for key in EXTRAS if key != "bench" for line in EXTRAS[key]]
@@ -55,8 +55,10 @@ def test_workflow_calls_make_test_weekly_and_on_every_push():
     # YAML reads the key "on" as true.
     flow = yaml.safe_load(text)
     assert {"push", "pull_request", "schedule"} <= flow[True].keys()
-    steps = flow["jobs"]["test"]["steps"]
-    assert steps[-1] == {"run": "make test"}
+    *_, tests, pictures = flow["jobs"]["test"]["steps"]
+    assert tests == {"run": "make test"}
+    assert pictures["if"] == "always()"
+    assert pictures["with"]["path"] == "build/screenshots/"
     weekly = flow["env"]["CONSTRAINTS"]
     assert "'schedule' && '/dev/null' || 'constraints.txt'" in weekly
     assert "exec make test" in (ROOT / ".ci/run").read_text()

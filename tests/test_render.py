@@ -1,8 +1,11 @@
+import ast
 import base64
 import io
+import re
 
 import nbformat
 import pytest
+from chapters import CHAPTERS, calls, code_cells
 from conftest import TINY
 from nbformat.v4 import new_output
 from PIL import Image
@@ -151,3 +154,38 @@ def test_traces_of_papermill_and_size_are_named(clean):
     assert "cell 1: metadata ['papermill']" in faults
     assert "cell 2 was injected by papermill" in faults
     assert "execution counts" in faults
+
+
+def missing_pictures(nb):
+    """Cells that draw but store no picture, or a widget's name instead."""
+    faults = []
+    for number, cell in enumerate(code_cells(nb)):
+        data = [o.get("data", {}) for o in cell.outputs]
+        drawn = sum("image/png" in kinds for kinds in data)
+        top = "\n".join(
+            ast.unparse(node)
+            for node in ast.parse(cell.source).body
+            if isinstance(node, ast.Expr | ast.For)
+        )
+        if {"show", "explore"} & calls(top) and not drawn:
+            faults.append(f"code cell {number} stores no picture")
+        plain = " ".join(kinds.get("text/plain", "") for kinds in data)
+        names = re.findall(r"\b(?:[HV]Box|HTML|Pad|Output|<Figure)\b", plain)
+        if names:
+            faults.append(f"code cell {number} shows {names}")
+    return faults
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=[p.stem for p in CHAPTERS])
+def test_pictures_are_seen_where_no_widget_lives(path):
+    nb = nbformat.read(path, 4)
+    assert not missing_pictures(nb)
+    # And the test can fail.
+    pictured = [
+        cell for cell in code_cells(nb) if "explore" in calls(cell.source)
+    ]
+    for cell in pictured:
+        cell.outputs = [
+            new_output("display_data", {"text/plain": "VBox(children=())"})
+        ]
+    assert len(missing_pictures(nb)) == 2 * len(pictured)

@@ -1,0 +1,79 @@
+"""A headless Chromium, driven by Playwright, and what a page complained of."""
+
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Page, expect, sync_playwright
+
+from mamlkit.paths import BUILD
+
+SCREENSHOTS = BUILD / "screenshots"
+NAMES = ("google-chrome", "chromium", "chromium-browser")
+MAC = (
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+MISSING = (
+    "no Chromium or Google Chrome found, which the browser tests drive: "
+    "`apt-get install chromium`, `brew install --cask chromium`, or "
+    "google.com/chrome"
+)
+SECONDS = 20  # that one event may take on a busy machine
+
+expect.set_options(timeout=SECONDS * 1000)
+
+
+def find_browser() -> str | None:
+    """Find an installed browser; nothing is ever downloaded."""
+    installed = [shutil.which(name) for name in NAMES]
+    return next(filter(None, installed + [shutil.which(p) for p in MAC]), None)
+
+
+@contextmanager
+def chromium(path: str):
+    with sync_playwright() as playwright:
+        # Playwright leaves Chromium's sandbox off, which root needs.
+        browser = playwright.chromium.launch(executable_path=path)
+        yield browser
+        browser.close()
+
+
+def complaints(page: Page, home: str) -> list[str]:
+    """Collect, from now on, what goes wrong in a page.
+
+    Args:
+        page: to be watched.
+        home: how the address of every request must start.
+
+    Returns:
+        a list that grows: errors and warnings of the console, exceptions,
+        failed and foreign requests.
+    """
+    found = []
+
+    def on_console(message):
+        if message.type in ("error", "warning"):
+            found.append(f"console {message.type}: {message.text}")
+
+    def on_request(request):
+        if not request.url.startswith((home, "data:", "blob:")):
+            found.append(f"request to {request.url}")
+
+    def on_response(response):
+        if response.status >= 400:
+            found.append(f"status {response.status}: {response.url}")
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: found.append(f"exception: {error}"))
+    page.on("request", on_request)
+    page.on("response", on_response)
+    return found
+
+
+def keep(page: Page, name: str, whole: bool = False) -> Path:
+    """Store a screenshot of what the page shows, or of the whole page."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    path = SCREENSHOTS / f"{name}.png"
+    page.screenshot(path=path, full_page=whole)
+    return path

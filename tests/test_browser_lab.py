@@ -1,0 +1,189 @@
+"""A learner's hands: every chapter in a real JupyterLab, at ci scale."""
+
+import re
+
+import lab
+import nbformat
+import pytest
+from browser import complaints, keep
+from chapters import CHAPTERS, code_cells, solve, tagged
+from playwright.sync_api import expect
+
+from mamlkit.exercises import find_exercise, find_quiz
+from mamlkit.render import _BAR, _WIDGET
+
+WIDTHS = (1440, 800)
+HEIGHT = 2400
+
+
+def started(which):
+    (path,) = [p for p in CHAPTERS if p.name.startswith(which)] or [None]
+    marks = () if path else pytest.mark.skip(f"no chapter {which} yet")
+    return pytest.param(path, id=which, marks=marks)
+
+
+each_chapter = pytest.mark.parametrize(
+    "chapter", CHAPTERS, ids=[p.stem[:2] for p in CHAPTERS], indirect=True
+)
+
+
+def only(which):
+    """Run a test on one chapter."""
+    return pytest.mark.parametrize("chapter", [started(which)], indirect=True)
+
+
+@pytest.fixture(scope="module")
+def page(browser, tmp_path_factory):
+    """A page with JupyterLab in it, that all chapters are opened in."""
+    with lab.serve(tmp_path_factory.mktemp("lab")) as address:
+        page = browser.new_page(viewport={"width": 1440, "height": 900})
+        page.complaints = complaints(page, address)
+        lab.start(page, address)
+        yield page
+        page.close()
+
+
+@pytest.fixture(scope="module")
+def chapter(page, request):
+    """A chapter after Run All, as its file; the page shows it."""
+    page.complaints.clear()
+    page.evaluate("name => course.open(name)", request.param.name)
+    page.evaluate("course.runAll()")
+    page.evaluate("course.ran()")
+    yield request.param
+    page.evaluate("course.close()")
+
+
+@each_chapter
+def test_runs_to_the_end_and_nothing_complains(page, chapter):
+    outputs = page.evaluate("course.outputs()")
+    bad = [o for o in outputs if "error" in (o["output_type"], o.get("name"))]
+    assert not bad, bad
+    claims = [o["metadata"] for o in outputs if "claims" in str(o)]
+    assert claims, "the last cell has not reported the claims"
+    assert page.evaluate("course.status()") == "idle"
+    assert not page.complaints, page.complaints
+
+
+@each_chapter
+def test_every_widget_is_shown(page, chapter):
+    views = [
+        o["data"]["text/plain"]
+        for o in page.evaluate("course.outputs()")
+        if _WIDGET in o.get("data", {})
+    ]
+    # A progress bar closes when it is done.
+    lasting = [text for text in views if not _BAR.search("".join(text))]
+    assert lasting
+    shown = lab.front(page).locator(".jp-OutputArea-output > .jupyter-widgets")
+    expect(shown).to_have_count(len(lasting))
+    for number in range(len(lasting)):
+        box = shown.nth(number).bounding_box()
+        assert box["width"] > 100 and box["height"] > 20, box
+    expect(lab.front(page).get_by_text("Error displaying")).to_have_count(0)
+
+
+@each_chapter
+def test_sliders_by_keyboard_change_the_picture(page, chapter):
+    code = code_cells(nbformat.read(chapter, 4))
+    wanted = "explore(" in "".join(c.source for c in code)
+    views = lab.front(page).locator(
+        ".jp-OutputArea-output", has=page.get_by_role("slider")
+    )
+    assert wanted == bool(views.count())
+    for view in views.all():
+        picture = view.locator("img").last
+        for slider in view.get_by_role("slider").all():
+            before = picture.get_attribute("src")
+            slider.focus()
+            slider.press("ArrowRight")
+            expect(picture).not_to_have_attribute("src", before)
+            assert picture.get_attribute("alt").strip()
+
+
+@each_chapter
+def test_quiz_explains_every_answer(page, chapter):
+    for number, question in enumerate(find_quiz(chapter.name[:2]), 1):
+        for letter, (_, why) in zip("abcd", question.options):
+            button = lab.front(page).get_by_role(
+                "button", name=f"{number} ({letter})"
+            )
+            button.focus()
+            button.press("Enter")
+            said = lab.front(page).locator(
+                ".jupyter-widgets [role=status]", has_text=why
+            )
+            right = "abcd"[question.right] == letter
+            expect(said).to_contain_text("Right" if right else "Not quite")
+
+
+@each_chapter
+def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
+    nb = nbformat.read(chapter, 4)
+    for cell in tagged(nb, "exercise"):
+        place = lab.cell(page, nb.cells.index(cell))
+        key = re.search(r'check\("(.+?)"', cell.source)[1]
+        exercise = find_exercise(key)
+        mistake, phrase = exercise.mistakes[0]
+        for code, message in (
+            (mistake, f"✗ Exercise {key}: wrong. "),
+            (exercise.solution, f"✓ Exercise {key}: passed. All checks hold."),
+        ):
+            place.locator(".cm-content").click()
+            page.keyboard.press("ControlOrMeta+A")
+            page.keyboard.insert_text(solve(cell.source, code))
+            page.keyboard.press("Control+Enter")
+            said = place.locator(".jp-OutputArea [role=status]")
+            expect(said).to_contain_text(message)
+            if code is mistake:
+                expect(said).to_contain_text(phrase)
+
+
+@only("07")
+def test_drawing_on_a_pad_changes_the_answer(page, chapter):
+    pads = lab.front(page).locator("canvas[role=img]")
+    answer = lab.front(page).locator(".jp-OutputArea-output", has=pads.first)
+    picture = answer.locator("img")
+    for pad in pads.all():
+        before = picture.get_attribute("src")
+        pad.scroll_into_view_if_needed()
+        box = pad.bounding_box()
+        # A zigzag, which no ready-made drawing is.
+        for number, (x, y) in enumerate(
+            [(0.2, 0.2), (0.8, 0.3), (0.2, 0.6), (0.8, 0.8)]
+        ):
+            x, y = box["x"] + x * box["width"], box["y"] + y * box["height"]
+            page.mouse.move(x, y, steps=5)
+            if not number:
+                page.mouse.down()
+        page.mouse.up()
+        expect(picture).not_to_have_attribute("src", before)
+    said = answer.get_by_role("status").inner_text()
+    assert said == picture.get_attribute("alt")
+
+
+@only("00")
+def test_a_round_of_the_game_by_keyboard(page, chapter):
+    game = lab.front(page).locator(".mamlkit-game")
+    expect(game).to_have_count(1)
+    said = game.get_by_role("status")
+    before = said.inner_text()
+    button = game.locator("button:enabled").first
+    button.focus()
+    button.press("Enter")
+    expect(said).not_to_have_text(before)
+
+
+@each_chapter
+def test_fits_the_window_and_is_pictured(page, chapter):
+    """Pictures for people to look at; only the widths are judged."""
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": HEIGHT})
+        page.evaluate("narrow => course.sidebar(!narrow)", width < 1000)
+        tops = page.evaluate("step => course.stops(step)", HEIGHT - 200)
+        for number, top in enumerate(tops):
+            page.evaluate("top => course.scroll(top)", top)
+            keep(page, f"{chapter.stem[:2]}_{width}_{number}")
+        wide = page.evaluate("course.tooWide()")
+        assert not wide, f"at {width} px: {wide}"
+    page.set_viewport_size({"width": 1440, "height": 900})
