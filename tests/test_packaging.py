@@ -55,10 +55,8 @@ def test_workflow_calls_make_test_weekly_and_on_every_push():
     # YAML reads the key "on" as true.
     flow = yaml.safe_load(text)
     assert {"push", "pull_request", "schedule"} <= flow[True].keys()
-    *_, tests, pictures = flow["jobs"]["test"]["steps"]
+    *_, tests = flow["jobs"]["test"]["steps"]
     assert tests == {"run": "make test"}
-    assert pictures["if"] == "always()"
-    assert pictures["with"]["path"] == "build/screenshots/"
     weekly = flow["env"]["CONSTRAINTS"]
     assert "'schedule' && '/dev/null' || 'constraints.txt'" in weekly
     assert "exec make test" in (ROOT / ".ci/run").read_text()
