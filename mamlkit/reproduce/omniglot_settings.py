@@ -30,7 +30,7 @@ DEFAULTS = {
         "start": CHECKPOINTS / "omniglot_20way_1shot.pt",
     },
     ("cnn", 5, 5): {
-        "iterations": 1_000,
+        "iterations": 3_000,
         "tasks": 8,
         "queries": 3,
         "meta_lr": 2e-3,
