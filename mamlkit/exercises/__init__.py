@@ -111,6 +111,11 @@ def check(key: str, answer: Callable) -> None:
         _card(key, "wrong", str(fault))
     except Exception as error:
         text = str(error).strip().split("\n")[0]
+        if "does not require grad" in text:
+            text += (
+                ". What you differentiate keeps no trace: use "
+                "torch.func.grad, which needs none."
+            )
         _card(key, "wrong", f"It raised {type(error).__name__}: {text}")
     else:
         _card(key, "passed", "All checks hold.")
