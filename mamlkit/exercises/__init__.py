@@ -69,6 +69,10 @@ def compare(
         Wrong: at the first difference.
     """
     require(
+        actual is not None,
+        f"{what} should be a tensor, but your function returns nothing.",
+    )
+    require(
         isinstance(actual, Tensor),
         f"{what} should be a tensor, but is a {type(actual).__name__}.",
     )
@@ -83,6 +87,11 @@ def compare(
         if same_shape and torch.allclose(actual, wrong, rtol=1e-4, atol=1e-6):
             raise Wrong(message)
     raise Wrong(f"{what} should be {_short(expected)}, got {_short(actual)}.")
+
+
+def as_scalar(value: object) -> object:
+    """Make a plain number a tensor; leave anything else as it is."""
+    return torch.tensor(float(value)) if type(value) in (int, float) else value
 
 
 def check(key: str, answer: Callable) -> None:
@@ -102,6 +111,11 @@ def check(key: str, answer: Callable) -> None:
         _card(key, "wrong", str(fault))
     except Exception as error:
         text = str(error).strip().split("\n")[0]
+        if "does not require grad" in text:
+            text += (
+                ". What you differentiate keeps no trace: use "
+                "torch.func.grad, which needs none."
+            )
         _card(key, "wrong", f"It raised {type(error).__name__}: {text}")
     else:
         _card(key, "passed", "All checks hold.")

@@ -12,10 +12,12 @@ def _seeded(seed=0):
 
 def _check_pair(pair, what):
     """Unpack (support, query), each with x and y."""
+    kind = type(pair).__name__
+    if isinstance(pair, tuple) and len(pair) != 2:
+        kind = f"tuple of {len(pair)}"
     require(
         isinstance(pair, tuple) and len(pair) == 2,
-        f"{what} should be a pair (support, query), but is a "
-        f"{type(pair).__name__}.",
+        f"{what} should be a pair (support, query), but is a {kind}.",
     )
     for name, batch in zip(("support", "query"), pair):
         require(
@@ -38,6 +40,11 @@ def check_shuffle_split(shuffle_split):
     pair = shuffle_split(task, 4, _seeded())
     support, query = _check_pair(pair, "The result")
     sizes = len(support.x), len(query.x)
+    require(
+        sizes != (10, 10) and support.x.shape[:2] != (1, 4),
+        "`split` cuts the second axis, of tasks stacked on the first. Here "
+        "is one task without that axis: cut its examples yourself.",
+    )
     require(
         sizes == (4, 6),
         "With k_shot 4, ten examples make 4 support and 6 query examples, "
@@ -143,19 +150,26 @@ def check_episode(episode):
 
 def check_mended_episode(mended_episode):
     """Six numbered classes of eight drawings: 4 ways, 3 shots, 2 queries."""
-    images, seen = _numbered(6, 8), []
+    images, seen, alike = _numbered(6, 8), [], []
     for seed in range(60):
         pair = mended_episode(images, 4, 3, 2, _seeded(seed))
         support, query = _check_pair(pair, "The result")
         for name, batch, k in (("support", support, 3), ("query", query, 2)):
-            labels = torch.arange(4).repeat_interleave(k)
-            compare(batch.y, labels, f"{name}.y")
             shape = (4 * k, 1, 2)
             got = tuple(batch.x.shape)
             require(
                 got == shape,
                 f"{name}.x should have shape {shape}, but has {got}.",
             )
+            compare(
+                batch.y,
+                torch.arange(4).repeat_interleave(k),
+                f"{name}.y",
+                [
+                    (batch.x[:, 0, 0].long() // 100, "The labels are numbers "
+                     "of classes. Within a task they are 0..N-1."),
+                ],
+            )  # fmt: skip
         s, q = (batch.x[:, 0, 0].long() for batch in pair)
         by_class = torch.cat([s.reshape(4, 3), q.reshape(4, 2)], 1) // 100
         classes = by_class[:, 0].tolist()
@@ -177,6 +191,8 @@ def check_mended_episode(mended_episode):
             "at once, and cut.",
         )
         seen.append((tuple(classes), tuple(s.tolist())))
+        places = (s % 100).reshape(4, 3)
+        alike.append(bool((places == places[0]).all()))
     require(
         any(list(classes) != sorted(classes) for classes, _ in seen),
         "Classes always come in rising order, so that a low class has a low "
@@ -191,6 +207,11 @@ def check_mended_episode(mended_episode):
         len(used) == 8,
         f"Support uses only the drawings {sorted(used)} of each class: draw "
         "them at random.",
+    )
+    require(
+        not all(alike),
+        "All classes of a task use the drawings at the same places: draw "
+        "places for each class, as leaky_episode does.",
     )
     again = mended_episode(images, 4, 3, 2, _seeded(59))[0].x[:, 0, 0]
     require(
@@ -258,6 +279,25 @@ def shuffle_split(batch, k_shot, generator):
     return Batch(batch.x[s], batch.y[s]), Batch(batch.x[q], batch.y[q])
 """,
                 "4 support and 6 query",
+            ),
+            (
+                """
+def shuffle_split(batch, k_shot, generator):
+    from mamlkit.tasks import split
+
+    order = torch.randperm(len(batch.x), generator=generator)
+    return split(batch.x[order], batch.y[order], k_shot)
+""",
+                "cuts the second axis",
+            ),
+            (
+                """
+def shuffle_split(batch, k_shot, generator):
+    order = torch.randperm(len(batch.x), generator=generator)
+    x, y = batch.x[order], batch.y[order]
+    return x[:k_shot], y[:k_shot], x[k_shot:], y[k_shot:]
+""",
+                "tuple of 4",
             ),
         ),
     ),
@@ -422,6 +462,35 @@ def mended_episode(images, n_way, k_shot, k_query, generator):
     )
 """,
                 "them at random",
+            ),
+            (
+                """
+def mended_episode(images, n_way, k_shot, k_query, generator):
+    n_classes, n_drawings = images.shape[:2]
+    classes = torch.randperm(n_classes, generator=generator)[:n_way]
+    places = torch.randperm(n_drawings, generator=generator)
+    x, labels = images[classes][:, places], torch.arange(n_way)
+    query = x[:, k_shot : k_shot + k_query]
+    return (
+        Batch(x[:, :k_shot].flatten(0, 1), labels.repeat_interleave(k_shot)),
+        Batch(query.flatten(0, 1), labels.repeat_interleave(k_query)),
+    )
+""",
+                "at the same places",
+            ),
+            (
+                """
+def mended_episode(images, n_way, k_shot, k_query, generator):
+    n_classes, n_drawings = images.shape[:2]
+    classes = torch.randperm(n_classes, generator=generator)[:n_way]
+    scores = torch.rand(n_way, n_drawings, generator=generator)
+    x = images[classes[:, None], scores.argsort(1)[:, : k_shot + k_query]]
+    return (
+        Batch(x[:, :k_shot].flatten(0, 1), classes.repeat_interleave(k_shot)),
+        Batch(x[:, k_shot:].flatten(0, 1), classes.repeat_interleave(k_query)),
+    )
+""",
+                "numbers of classes",
             ),
             (
                 """

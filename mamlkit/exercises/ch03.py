@@ -169,6 +169,15 @@ def one_step(params, loss_fn, batch, lr):
             (
                 """
 def one_step(params, loss_fn, batch, lr):
+    loss = loss_fn(params, batch)
+    grads = torch.autograd.grad(loss, list(params.values()))
+    return {name: params[name] - lr * g for name, g in zip(params, grads)}
+""",
+                "use torch.func.grad",
+            ),
+            (
+                """
+def one_step(params, loss_fn, batch, lr):
     grads = grad(loss_fn)(params, batch)
     for name in params:
         params[name] -= lr * grads[name]

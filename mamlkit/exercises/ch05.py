@@ -4,7 +4,13 @@ import math
 
 import torch
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises import (
+    Exercise,
+    Question,
+    as_scalar,
+    compare,
+    require,
+)
 from mamlkit.tasks import Batch, Tasks
 
 
@@ -54,6 +60,10 @@ def check_meta_update(meta_update):
         "w after one meta-update with α = 0.1, β = 0.5",
         [
             (torch.tensor(-0.52), "You went uphill: subtract the gradient."),
+            (torch.tensor(-3.04), "That is the gradient. Return params after "
+             "a step against it."),
+            (torch.tensor(1.0), "w has not moved. Is inner_lr the rate of "
+             "the inner step, and meta_lr that of yours?"),
             (torch.tensor(2.9), "This is first order: your gradient ignores "
              "how θ′ depends on θ, a factor of 0.8 here."),
             (torch.tensor(3.0), "Nothing was adapted: this is a step of "
@@ -72,7 +82,7 @@ def check_blind_floor(blind_floor):
     """By hand: the columns have variances 8/3 and 2, on average 7/3."""
     y = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, -1.0]])
     compare(
-        blind_floor(y),
+        as_scalar(blind_floor(y)),
         torch.tensor(7 / 3),
         "The floor of three tasks at two points",
         [
@@ -138,7 +148,7 @@ def check_choose_rate(choose_rate):
     require(
         chosen != 0.05,
         "You chose 0.05, under which one task in three diverged: a median "
-        "does not see it.",
+        "does not see it, nor a mean of the finite ones.",
     )
     require(
         chosen == 0.02,
@@ -147,8 +157,8 @@ def check_choose_rate(choose_rate):
     chosen = choose_rate({0.1: torch.tensor([0.2, 0.2, math.nan])} | errors)
     require(
         chosen != 0.1,
-        "You chose 0.1, under which one task ended at NaN: NaN < 1 and "
-        "1 < NaN are both False, so it slips through a comparison.",
+        "You chose 0.1, under which one task ended at NaN. A NaN slips "
+        "through min and argmin, and nanmean drops it: make it infinite.",
     )
     require(chosen == 0.02, f"With a NaN present you chose {chosen}.")
 
@@ -230,6 +240,30 @@ def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
     return params
 """,
                 "changed params itself",
+            ),
+            (
+                """
+def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
+    loss = meta_loss(params, loss_fn, tasks, lr=inner_lr)
+    grads = torch.autograd.grad(loss, list(params.values()))
+    return {k: p - meta_lr * g for (k, p), g in zip(params.items(), grads)}
+""",
+                "use torch.func.grad",
+            ),
+            (
+                """
+def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
+    return grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
+""",
+                "That is the gradient",
+            ),
+            (
+                """
+def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
+    grads = grad(meta_loss)(params, loss_fn, tasks, lr=meta_lr)
+    return {name: params[name] - inner_lr * grads[name] for name in params}
+""",
+                "has not moved",
             ),
         ),
     ),
@@ -388,7 +422,7 @@ def choose_rate(errors):
 def choose_rate(errors):
     return min(errors, key=lambda rate: errors[rate].mean().item())
 """,
-                "slips through a comparison",
+                "A NaN slips",
             ),
             (
                 """

@@ -3,7 +3,13 @@
 import torch
 from torch.nn import functional as F
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises import (
+    Exercise,
+    Question,
+    as_scalar,
+    compare,
+    require,
+)
 
 
 def check_batch_norm(batch_norm):
@@ -15,12 +21,15 @@ def check_batch_norm(batch_norm):
     compare(
         batch_norm(x, torch.tensor([0.0])),
         right,
-        "1, 3 in one image and 5, 7 in another",
+        "1, 3 in one picture and 5, 7 in another",
         [
             ((x - mean) / (x.var() + 1e-5).sqrt(), "You divide by n - 1: use "
              "the mean of the squares, correction=0."),
-            (alone, "You normalise each image by itself. The mean is taken "
+            (alone, "You normalise each picture by itself. The mean is taken "
              "over the whole batch as well as the positions."),
+            (torch.tensor([-1.0, -1.0, 1.0, 1.0]).view_as(x), "You normalise "
+             "each position by itself. The mean is taken over the positions "
+             "as well as the batch."),
             ((x - mean) / (var + 1e-5), "You divide by the variance, not by "
              "its root."),
         ],
@@ -29,13 +38,16 @@ def check_batch_norm(batch_norm):
     x = torch.randn(3, 2, 4, 4, generator=random) * 5 + 2
     shift = torch.tensor([0.5, -1.0])
     plain = F.batch_norm(x, None, None, training=True)
+    std = x.std(dim=(0, 2, 3), correction=0, keepdim=True)
     pooled = (x - x.mean()) / (x.var(correction=0) + 1e-5).sqrt()
     compare(
         batch_norm(x, shift),
         plain + shift.view(1, 2, 1, 1),
-        "A batch of 3 images with 2 channels",
+        "A batch of 3 pictures with 2 channels",
         [
             (plain, "The shift is missing."),
+            (plain + shift.view(1, 2, 1, 1) / std, "The shift comes last, "
+             "after the division."),
             (pooled + shift.view(1, 2, 1, 1), "You pool the channels: each "
              "has a mean and a variance of its own."),
         ],
@@ -59,6 +71,11 @@ def check_prototype_logits(prototype_logits):
             (-wrong([[1.0, 0.0], [0.0, 4.0]]), "The sign: a small distance "
              "must give a large logit."),
             (wrong([[1.0, 0.0], [0.0, 4.0]], 1), "Square the distance."),
+            (wrong([[1.0, 0.0], [0.0, 4.0]]) / 2, "You average over the "
+             "channels. A squared distance is their sum."),
+            (wrong([[1.0, 0.0], [0.0, 4.0]]).softmax(1), "These are "
+             "probabilities. Return logits: cross_entropy takes the softmax "
+             "itself."),
             (wrong([[2.0, 0.0], [0.0, 8.0]]), "A prototype is the mean of "
              "its class's features, not their sum."),
             (wrong([[0.0, 1.5], [1.0, 2.5]]), "You take the examples in the "
@@ -85,7 +102,7 @@ def check_mended_accuracy(mended_accuracy):
     together = share(_above_the_mean(x))
     all_in = share(_above_the_mean(torch.cat([support_x, x]))[2:])
     compare(
-        mended_accuracy(_above_the_mean, support_x, x, y),
+        as_scalar(mended_accuracy(_above_the_mean, support_x, x, y)),
         torch.tensor(1.0),
         "The accuracy of a toy model that is always right in good company",
         [
@@ -108,10 +125,10 @@ def check_accuracy_interval(accuracy_interval):
     right = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
     pair = accuracy_interval(right)
     require(
-        isinstance(pair, tuple) and len(pair) == 2,
+        isinstance(pair, tuple | list) and len(pair) == 2,
         "Return a pair, the mean and the half-width.",
     )
-    mean, half = (torch.as_tensor(value) for value in pair)
+    mean, half = map(as_scalar, pair)
     compare(mean, torch.tensor(0.625), "The mean")
     task = right.mean(dim=1)
     compare(
@@ -122,6 +139,10 @@ def check_accuracy_interval(accuracy_interval):
             (1.96 * right.std() / 8**0.5, "You count every query as "
              "independent. Queries of a task share its classes and its θ′: "
              "average each task first, then count tasks."),
+            (1.96 * task.std(correction=0) / 2, "You divide by n. The spread "
+             "of n tasks about their own mean is over n - 1, as std has it."),
+            (1.96 * task.std() / 4, "Divide by the root of the number of "
+             "tasks."),
             (1.96 * task.std(), "This is how tasks scatter. The mean of n "
              "tasks scatters √n times less."),
             (task.std() / 2, "One standard error covers 68 %. For 95 %, "
@@ -140,7 +161,7 @@ EXERCISES = {
             "x.mean(dim=..., keepdim=True) keeps shapes that broadcast. Which "
             "dimensions are averaged away, and which one stays?",
             "dim=(0, 2, 3) leaves the channels. The variance is the mean of "
-            "(x - mean)². The shift needs shape (1, width, 1, 1).",
+            "(x - mean)². The shift needs shape (1, channels, 1, 1).",
         ),
         solution="""
 def batch_norm(x, shift, eps=1e-5):
@@ -166,7 +187,25 @@ def batch_norm(x, shift, eps=1e-5):
     variance = ((x - mean) ** 2).mean(dim=(2, 3), keepdim=True)
     return (x - mean) / (variance + eps).sqrt() + shift.view(1, -1, 1, 1)
 """,
-                "each image by itself",
+                "each picture by itself",
+            ),
+            (
+                """
+def batch_norm(x, shift, eps=1e-5):
+    mean = x.mean(dim=0, keepdim=True)
+    variance = ((x - mean) ** 2).mean(dim=0, keepdim=True)
+    return (x - mean) / (variance + eps).sqrt() + shift.view(1, -1, 1, 1)
+""",
+                "each position by itself",
+            ),
+            (
+                """
+def batch_norm(x, shift, eps=1e-5):
+    mean = x.mean(dim=(0, 2, 3), keepdim=True)
+    variance = ((x - mean) ** 2).mean(dim=(0, 2, 3), keepdim=True)
+    return (x - mean + shift.view(1, -1, 1, 1)) / (variance + eps).sqrt()
+""",
+                "shift comes last",
             ),
             (
                 """
@@ -199,8 +238,8 @@ def batch_norm(x, shift, eps=1e-5):
         check=check_prototype_logits,
         hints=(
             "features[labels == n] are the features of class n.",
-            "Stack the n_way means to (n_way, width); queries[:, None] minus "
-            "them has shape (queries, n_way, width).",
+            "Stack the n_way means to (n_way, channels); queries[:, None] "
+            "minus them has shape (queries, n_way, channels).",
         ),
         solution="""
 def prototype_logits(features, labels, queries, n_way):
@@ -229,6 +268,27 @@ def prototype_logits(features, labels, queries, n_way):
     return -(queries[:, None] - prototypes).norm(dim=-1)
 """,
                 "Square the distance",
+            ),
+            (
+                """
+def prototype_logits(features, labels, queries, n_way):
+    prototypes = torch.stack(
+        [features[labels == n].mean(dim=0) for n in range(n_way)]
+    )
+    return -((queries[:, None] - prototypes) ** 2).mean(dim=-1)
+""",
+                "average over the channels",
+            ),
+            (
+                """
+def prototype_logits(features, labels, queries, n_way):
+    prototypes = torch.stack(
+        [features[labels == n].mean(dim=0) for n in range(n_way)]
+    )
+    distances = ((queries[:, None] - prototypes) ** 2).sum(dim=-1)
+    return (-distances).softmax(dim=1)
+""",
+                "These are probabilities",
             ),
             (
                 """
@@ -340,6 +400,22 @@ def accuracy_interval(right):
     return task.mean(), 1.96 * task.std()
 """,
                 "how tasks scatter",
+            ),
+            (
+                """
+def accuracy_interval(right):
+    task = right.mean(dim=1)
+    return task.mean(), 1.96 * task.std(correction=0) / len(task) ** 0.5
+""",
+                "You divide by n.",
+            ),
+            (
+                """
+def accuracy_interval(right):
+    task = right.mean(dim=1)
+    return task.mean(), 1.96 * task.std() / len(task)
+""",
+                "root of the number of tasks.",
             ),
             (
                 """
