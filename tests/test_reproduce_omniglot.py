@@ -179,3 +179,13 @@ def test_a_short_run_joins_the_table_of_choices(run, tmp_path, capsys):
     assert table["seconds"] > 2.0
     assert not (tmp_path / "small.json").exists()
     assert len(run(*flags, "--jitter")["rows"]) == 2  # replaced, not added
+
+
+def test_distorted_images_teach_something_else(run, tmp_path, capsys):
+    for name, flag in (("plain", "--no-jitter"), ("moved", "--jitter")):
+        run("--model", "mlp", "--name", name, flag)
+    plain, moved = (
+        load_checkpoint(tmp_path / f"{name}.pt")["params"]["1.weight"]
+        for name in ("plain", "moved")
+    )
+    assert plain.shape == moved.shape and not torch.equal(plain, moved)
