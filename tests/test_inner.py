@@ -155,6 +155,19 @@ def test_functional_loss_does_not_touch_the_model():
         assert torch.equal(p, before[name])
 
 
+def test_a_weight_with_two_names_is_replaced_under_both():
+    model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 2))
+    model[2].weight = model[0].weight
+    loss_fn = functional_loss(model, F.mse_loss)
+    batch = Batch(torch.rand(5, 2), torch.rand(5, 2))
+    doubled = {name: 2 * p for name, p in model.named_parameters()}
+    found = loss_fn(doubled, batch)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(2)
+    torch.testing.assert_close(found, F.mse_loss(model(batch.x), batch.y))
+
+
 @pytest.mark.parametrize("lr", [-0.1, float("nan"), float("inf")])
 def test_impossible_rates_are_refused(lr):
     params, loss_fn, support, _ = small_problem()

@@ -97,7 +97,7 @@ class _Renderer(IPythonRenderer):
         return mathml(body, "inline")
 
     def block_math(self, body: str) -> str:
-        return f'{_scrolls("span", "formula")}{mathml(body, "block")}</span>'
+        return f"{_scrolls('span', 'formula')}{mathml(body, 'block')}</span>"
 
     def latex_environment(self, name: str, body: str) -> str:
         latex = rf"\begin{{{name}}}{body}\end{{{name}}}"
@@ -132,7 +132,7 @@ def markdown(source: str) -> str:
     """Turn markdown into HTML, mathematics into MathML."""
     html = MarkdownWithMath(renderer=_Renderer(escape=False)).render(source)
     # A table wider than a phone scrolls inside its own frame.
-    html = html.replace("<table>", f'{_scrolls("div", "table")}<table>')
+    html = html.replace("<table>", f"{_scrolls('div', 'table')}<table>")
     return html.replace("</table>", "</table></div>")
 
 
