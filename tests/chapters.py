@@ -115,7 +115,10 @@ def definitions(source: str) -> dict[str, ast.AST]:
 
 
 class _Plain(ast.NodeTransformer):
-    """Strip what a copy may differ in: docstrings, annotations, checks."""
+    """Strip what a copy may differ in: docstrings, annotations, checks.
+
+    And `tie_weights` of `functional_call`, which only saves time.
+    """
 
     def visit_arg(self, node):
         node.annotation = None
@@ -131,6 +134,9 @@ class _Plain(ast.NodeTransformer):
             return None
         private = isinstance(value, ast.Call) and ast.unparse(value.func)
         return None if private and private.startswith("_") else node
+
+    def visit_keyword(self, node):
+        return None if node.arg == "tie_weights" else node
 
     def visit_FunctionDef(self, node):
         node.returns = None
