@@ -17,7 +17,7 @@ test: .venv/ready  ## style, units, chapters at ci scale, exercises, cells
 	$(BIN)/pytest
 
 browser: .venv/ready  ## try every chapter in a real JupyterLab, and the site
-	$(BIN)/pytest --override-ini=addopts=-ra tests/test_browser_*.py
+	$(BIN)/pytest tests/test_browser_*.py
 
 lab: .venv/ready  ## open JupyterLab on the first chapter
 	$(BIN)/mamlkit lab

@@ -2,9 +2,12 @@
 
 import sys
 from html import escape
+from textwrap import fill
 from typing import NamedTuple
 
 from IPython.display import display
+
+WIDTH = 75  # characters; JupyterLab breaks longer lines within words
 
 
 class Claim(NamedTuple):
@@ -32,7 +35,7 @@ def claim(
             `laptop` and `paper` scale.
     """
     _claims[text] = Claim(bool(holds), str(measured), exact)
-    print(f"Claim recorded: {text} Measured: {measured}")
+    print(fill(f"Claim recorded: {text} Measured: {measured}", WIDTH))
 
 
 def report_claims(scale: str) -> None:

@@ -32,6 +32,9 @@ const course = {
     await opened.context.ready;
     await opened.sessionContext.ready;
     await opened.revealed;
+    // Cells out of view are attached in idle moments.
+    while (!opened.content.widgets.every((cell) => cell.isAttached))
+      await new Promise((resolve) => setTimeout(resolve, 50));
   },
   runAll: () => { panel().ran = run("notebook:run-all-cells"); },
   ran: () => panel().ran,
@@ -46,14 +49,11 @@ const course = {
     if (shown) jupyterapp.shell.expandLeft();
     else jupyterapp.shell.collapseLeft();
   },
-  stops: (step) => {
-    const { scrollHeight } = panel().content.outerNode;
-    return Array.from({ length: Math.ceil(scrollHeight / step) },
-      (_, i) => i * step);
-  },
-  scroll: (top) => new Promise((resolve) => {
-    panel().content.outerNode.scrollTop = top;
-    requestAnimationFrame(() => requestAnimationFrame(resolve));
+  scroll: (step) => new Promise((resolve) => { // false at the end
+    const frame = panel().content.outerNode, before = frame.scrollTop;
+    frame.scrollTop = step ? before + step : 0;
+    requestAnimationFrame(() => requestAnimationFrame(() =>
+      resolve(frame.scrollTop !== before)));
   }),
   tooWide: () => [...panel().node.querySelectorAll(
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(

@@ -8,6 +8,7 @@ import tomllib
 
 import pytest
 import yaml
+from browser import SCREENSHOTS
 from packaging.requirements import Requirement
 
 import mamlkit
@@ -55,8 +56,10 @@ def test_workflow_calls_make_test_weekly_and_on_every_push():
     # YAML reads the key "on" as true.
     flow = yaml.safe_load(text)
     assert {"push", "pull_request", "schedule"} <= flow[True].keys()
-    *_, tests = flow["jobs"]["test"]["steps"]
+    *_, tests, kept = flow["jobs"]["test"]["steps"]
     assert tests == {"run": "make test"}
+    assert kept["if"] == "always()"
+    assert ROOT / kept["with"]["path"] == SCREENSHOTS
     weekly = flow["env"]["CONSTRAINTS"]
     assert "'schedule' && '/dev/null' || 'constraints.txt'" in weekly
     assert "exec make test" in (ROOT / ".ci/run").read_text()
