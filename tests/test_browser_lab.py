@@ -141,11 +141,11 @@ def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
 
 @only("07")
 def test_drawing_on_a_pad_changes_the_answer(page, chapter):
-    pad = page.locator("canvas[role=img]")
-    answer = lab.front(page).locator(".jp-OutputArea-output", has=pad)
+    paper = page.locator("canvas[role=img]")
+    answer = lab.front(page).locator(".jp-OutputArea-output", has=paper)
     picture = answer.locator("img")
-    assert answer.locator(pad).count() == 2
-    for pad in answer.locator(pad).all():
+    assert answer.locator(paper).count() == 2
+    for pad in answer.locator(paper).all():
         before = picture.get_attribute("src")
         pad.scroll_into_view_if_needed()
         box = pad.bounding_box()

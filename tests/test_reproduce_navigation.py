@@ -140,13 +140,30 @@ def test_updates_and_rates_are_chosen_elsewhere_and_judged_on_the_40(
     assert found["chosen"]["updates"] == 9
     assert torch.equal(bits(found["params"]), bits(calm))
     assert set(found["tried"]) == {7, 9}
-    (first, _, _), (second, _, _), *tests = asked
-    assert torch.equal(first, second) and not torch.equal(first, GOALS)
+    elsewhere, tests = asked[:-2], asked[-2:]
+    assert len(elsewhere) == 2 + len(judge_navigation.SHARES)
+    for goals, _, _ in elsewhere:
+        assert torch.equal(goals, elsewhere[0][0])
+        assert not torch.equal(goals, GOALS)
     assert [seed for _, _, seed in tests] == [2_000_001, 2_000_002]
     for goals, options, _ in tests:
         assert torch.equal(goals, GOALS)
         assert [o[0] for o in options] == found["chosen"]["lr"]
         assert all(len(o) == 1 for o in options)
+
+
+def test_a_first_step_that_serves_the_later_ones_is_taken(small, monkeypatch):
+    def later_is_better_after_a_short_step(params, goals, options, seed):
+        first = max(options[0])
+        found = torch.tensor([[-40.0, -10 - 1 / first, -9 - first]])
+        return found, [first, 0.1], []
+
+    monkeypatch.setattr(
+        judge_navigation, "returns", later_is_better_after_a_short_step
+    )
+    found = judge_navigation.judge({7: theta()}, n_seeds=1)
+    assert found["chosen"]["lr"][0] == 0.3 * min(judge_navigation.SHARES)
+    assert set(found["shares"]) == {1.0, *judge_navigation.SHARES}
 
 
 def test_judging_is_stored_and_belongs_to_its_settings(small, monkeypatch):
@@ -165,14 +182,18 @@ def test_judging_is_stored_and_belongs_to_its_settings(small, monkeypatch):
 
 def test_choices_are_means_over_the_training_seeds():
     def tried(values):
-        return {"tried": {30: [{0.5: torch.tensor(values)}]}}
+        values = torch.tensor(values)
+        both = torch.stack([values - 9, values + 1], dim=1)
+        return {"tried": {30: [{0.5: values}]}, "shares": {0.9: both}}
 
-    broken = {"tried": {0: [{9.0: torch.tensor([1.0, float("nan")])}]}}
-    (row,) = judge_navigation.choices(
+    broken = tried([1.0, float("nan")])
+    row, shorter = judge_navigation.choices(
         {"maml": [tried([-1.0, -3.0]), tried([-3.0, -5.0])], "bad": [broken]}
     )
     assert row["name"] == "maml_30_updates_step_1_alpha_0.5"
     assert row["value"] == -3.0 and row["n"] == 2
+    assert shorter["name"] == "maml_first_alpha_x_0.9_step_1"
+    assert shorter["value"] == -2.0
 
 
 def test_the_command_writes_returns_choices_and_weights(small, tmp_path):

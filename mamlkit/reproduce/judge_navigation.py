@@ -30,6 +30,8 @@ RATES = (
     (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
     (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
 )
+# Of the best α of the first step, what the later steps may like better.
+SHARES = (0.84, 0.92)
 OTHER_GOALS = 40
 
 Options = tuple[tuple[float, ...], ...]
@@ -91,7 +93,8 @@ def judge(candidates: dict[int, Params], n_seeds: int) -> dict:
 
     Returns:
         "test", returns (40, 4); "chosen", the updates and the α of each
-        step; "params", the θ; "tried", what all choices led to elsewhere.
+        step; "params", the θ; "tried" and "shares", what all choices led to
+        elsewhere.
     """
     goals = sample_goals(
         OTHER_GOALS, generator=torch.Generator().manual_seed(1_000_001)
@@ -101,8 +104,18 @@ def judge(candidates: dict[int, Params], n_seeds: int) -> dict:
         found, lrs, by_rate = returns(params, goals, RATES, seed=1_000_001)
         tried[updates] = by_rate
         score = found[:, 1:].mean().item()
-        best = max(best, (score, updates, lrs), key=lambda b: b[0])
-    _, updates, lrs = best
+        best = max(best, (score, updates, lrs, found), key=lambda b: b[0])
+    _, updates, lrs, found = best
+    # A first step that is a little short leaves policies that stray less far,
+    # and from whose rollouts the second step learns more.
+    shares, rates = {1.0: found}, {1.0: lrs}
+    for share in SHARES:
+        options = ((share * lrs[0],), *RATES[1:])
+        shares[share], rates[share], _ = returns(
+            candidates[updates], goals, options, seed=1_000_001
+        )
+    later = {k: v[:, 2:].mean().nan_to_num(-1e9) for k, v in shares.items()}
+    lrs = rates[max(later, key=later.get)]
     runs = [
         returns(
             candidates[updates],
@@ -117,6 +130,7 @@ def judge(candidates: dict[int, Params], n_seeds: int) -> dict:
         "chosen": {"updates": updates, "lr": lrs},
         "params": candidates[updates],
         "tried": tried,
+        "shares": shares,
     }
 
 
@@ -128,7 +142,8 @@ def choices(found: dict[str, list[dict]]) -> list[dict]:
 
     Returns:
         the return on the other goals after each step with each α, from the
-        best of the step before; mean over the training seeds.
+        best of the step before, and with a shorter first step; means over
+        the training seeds.
     """
     rows = []
     for kind, states in found.items():
@@ -141,4 +156,10 @@ def choices(found: dict[str, list[dict]]) -> list[dict]:
                     name = f"{kind}_{updates}_updates_step_{step}_alpha_{lr}"
                     if values.isfinite().all():
                         rows.append(row(name, values))
+        for share in states[0]["shares"]:
+            each = torch.stack([s["shares"][share] for s in states]).mean(0)
+            for step, values in enumerate(each.T[1:], start=1):
+                name = f"{kind}_first_alpha_x_{share}_step_{step}"
+                if values.isfinite().all():
+                    rows.append(row(name, values))
     return rows
