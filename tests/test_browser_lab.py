@@ -93,6 +93,7 @@ def test_sliders_by_keyboard_change_the_picture(page, chapter):
     assert wanted == bool(views.count())
     for view in views.all():
         picture = view.locator("img").last
+        expect(view.locator("[title=null]:visible")).to_have_count(0)
         for slider in view.get_by_role("slider").all():
             before = picture.get_attribute("src")
             slider.focus()
