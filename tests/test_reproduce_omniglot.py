@@ -17,6 +17,7 @@ from mamlkit import (
 )
 from mamlkit.reproduce import judge, omniglot
 from mamlkit.reproduce.learned_rates import LearnedRates
+from mamlkit.reproduce.omniglot_settings import DEFAULTS
 
 
 def tasks(n_tasks=3, k_query=2):
@@ -157,6 +158,11 @@ def test_a_run_begins_where_another_ended(run, tmp_path, capsys):
     rate = after["inner_lr"]["4.weight"] / before["inner_lr"]["4.weight"]
     assert rate == pytest.approx(2.0)
     assert after["params"]["13.bias"].shape == (10,)
+
+
+def test_every_run_begins_from_a_checkpoint_that_is_there():
+    starts = [s["start"] for s in DEFAULTS.values() if "start" in s]
+    assert starts and all(path.exists() for path in starts), starts
 
 
 def test_a_start_of_another_architecture_is_refused(run, tmp_path, capsys):
