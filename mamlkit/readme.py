@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 
+from mamlkit.course import chapter_map
 from mamlkit.paths import NOTEBOOKS, RESULTS, ROOT
 
 PICTURE = ROOT / "data" / "readme.png"
@@ -88,34 +89,12 @@ def speed_table(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def chapter_map(folder: Path = NOTEBOOKS) -> str:
-    """Make a table of the chapters that exist, with each one's promise."""
-    lines = ["| chapter | you end up with |", "|---|---|"]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        title, promise = promise_of(path)
-        link = f"[{path.name[:2]} {title}](notebooks/{path.name})"
-        lines.append(f"| {link} | {promise} |")
-    return "\n".join(lines)
-
-
-def promise_of(path: Path) -> tuple[str, str]:
-    """Read a chapter's title and what follows "you will have"."""
-    first = nbformat.read(path, as_version=4).cells[0].source
-    title = re.search(r"^# (.+)", first, re.MULTILINE)[1]
-    promise = re.search(r"you will have (.+?)[.\n]", first)
-    if not promise:
-        raise ValueError(f"{path.name} does not say what you will have")
-    # What a check will show is the chapter's business, not the map's.
-    text = re.split(r"[,;] (?:and )?a? ?checks? ", promise[1])[0]
-    return title, text[0].upper() + text[1:]
-
-
 def fill(text: str) -> str:
     """Put the generated parts between README's markers."""
     parts = {
         "results": results_table(),
         "speed": speed_table(),
-        "map": chapter_map(),
+        "map": chapter_map(prefix="notebooks/"),
     }
     for name, part in parts.items():
         text = re.sub(

@@ -7,10 +7,8 @@ import sys
 import venv
 from pathlib import Path
 
-import pytest
-
 from mamlkit.paths import ROOT
-from mamlkit.readme import PICTURE, fill, promise_of, results_table
+from mamlkit.readme import PICTURE, fill, results_table
 from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
@@ -35,16 +33,6 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
     table = results_table(tmp_path).splitlines()
     assert len(table) == 3
     assert table[2].endswith("| 0.67 | 0.12 ± 0.04 | 7 |")
-
-
-def test_a_chapter_without_a_promise_is_refused(tmp_path):
-    import nbformat
-
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_markdown_cell("# Do\n\nNothing.")]
-    nbformat.write(notebook, tmp_path / "01_do.ipynb")
-    with pytest.raises(ValueError, match="does not say"):
-        promise_of(tmp_path / "01_do.ipynb")
 
 
 def test_links_lead_to_files():
