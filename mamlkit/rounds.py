@@ -41,7 +41,7 @@ def show_rounds(rounds: Tasks) -> None:
     n = len(rounds.query.y)
     height = -(-n // 2)
     fig, axes = plt.subplots(
-        height, 2, figsize=(8.4, 0.92 * height), squeeze=False
+        height, 2, figsize=(8.4, 0.82 * height), squeeze=False
     )
     for number, ax in enumerate(axes.flat):
         ax.axis("off")
