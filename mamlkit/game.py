@@ -69,7 +69,7 @@ class Game(ipw.VBox):
             button.on_click(self._answer)
         self.status = ipw.HTML(layout=ipw.Layout(min_height="70px"))
         self.status.add_class("mamlkit-game-status")
-        self.advance = ipw.Button(button_style="primary")
+        self.advance = ipw.Button()
         self.advance.layout.width = "160px"
         self.advance.add_class("mamlkit-game-next")
         self.advance.on_click(self._next_round)
@@ -111,7 +111,7 @@ class Game(ipw.VBox):
         for n, picture in enumerate(self.examples):
             picture.value = _picture(support.x[at, n], f"example {n + 1}")
         self._say("Choose a number from 1 to 5.")
-        self.advance.disabled = True
+        self.advance.description, self.advance.disabled = "Next round", True
         for button in self.answers:
             button.disabled = False
         self.answers[0].focus()
