@@ -6,7 +6,6 @@ from mamlkit.evaluate import (
     adaptation_curve,
     functional_accuracy,
     mean_interval,
-    nearest_pixels,
 )
 from mamlkit.glyphs import load_glyphs
 from mamlkit.inner import adapt, functional_loss
@@ -59,7 +58,6 @@ __all__ = [
     "mean_interval",
     "meta_loss",
     "meta_train",
-    "nearest_pixels",
     "proximal_loss",
     "reptile_loss",
     "save_checkpoint",

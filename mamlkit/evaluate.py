@@ -75,23 +75,6 @@ def functional_accuracy(model: nn.Module) -> Metric:
     return accuracy
 
 
-def nearest_pixels(support: Batch, query: Batch) -> Tensor:
-    """Label each query like the support example nearest to it.
-
-    d(a, b)² = Σ (a - b)², over all pixels or other features. It learns
-    nothing, and is the floor that a few-shot classifier has to beat.
-
-    Args:
-        support: one task's labelled examples.
-        query: only its x is used.
-
-    Returns:
-        labels, shape (queries,).
-    """
-    distance = torch.cdist(query.x.flatten(1), support.x.flatten(1))
-    return support.y[distance.argmin(1)]
-
-
 def mean_interval(values: Tensor) -> tuple[Tensor, Tensor]:
     """Average over tasks, and the half-width of its 95 % interval.
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from IPython import get_ipython
 from jupyter_core.paths import jupyter_data_dir
 from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 from mamlkit.figures import PINK
 
@@ -83,7 +84,7 @@ def keep_game(right: list[bool], seconds: list[float]) -> str:
         try:
             games = read_games(path)
         except ValueError:
-            aside = _free_name(path)
+            aside = path.with_suffix(".damaged.json")
             path.replace(aside)
             games, said = [], f"The file was damaged and is now {aside.name}. "
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +144,8 @@ def draw_your_score(ax: Axes) -> str:
         return ""
     right, n = sum(rounds), len(rounds)
     low, high = wilson_interval(right, n)
+    for text in ax.texts:  # stays readable where the line crosses it
+        text.set_path_effects([withStroke(linewidth=4, foreground="white")])
     ax.axvline(100 * right / n, color=PINK, lw=2, ls="--")
     ax.axvspan(100 * low, 100 * high, color=PINK, alpha=0.12, lw=0)
     # Above the axes: rows and their numbers are below.
@@ -152,7 +155,7 @@ def draw_your_score(ax: Axes) -> str:
         xycoords=("data", "axes fraction"),
         xytext=(0, 3),
         textcoords="offset points",
-        ha="center",
+        ha="right",  # near 100 % there is no room on the other side
         color=PINK,
     )
     said = f"You were right in {right} of {n} rounds: {right / n:.0%}"
@@ -183,10 +186,3 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     low, high = ((middle + s * half) / (1 + z * z / n) for s in (-1, 1))
     return max(0.0, low), min(1.0, high)
-
-
-def _free_name(path: Path) -> Path:
-    number = 1
-    while (aside := path.with_suffix(f".damaged{number}.json")).exists():
-        number += 1
-    return aside

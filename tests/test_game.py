@@ -4,12 +4,14 @@ import json
 import re
 
 import matplotlib.pyplot as plt
+import nbformat
 import pytest
 import torch
 
-from mamlkit import game, load_glyphs, rounds, score
-from mamlkit.game import Game, play
-from mamlkit.rounds import deal
+from mamlkit import game, load_glyphs, mean_interval, score
+from mamlkit.game import Game, deal, play
+from mamlkit.paths import NOTEBOOKS
+from mamlkit.readme import chapter_map
 
 
 @pytest.fixture(autouse=True)
@@ -127,10 +129,11 @@ def test_a_second_click_on_its_way_does_nothing(images, clock):
     widget = Game(images, n_rounds=2)
     widget.answers[0].click()
     widget.advance.click()
+    clock[0] += 3
     widget.advance.click()
     widget.answers[0].click()
     widget.answers[1].click()
-    assert len(widget._right) == 1
+    assert len(widget._right) == 1 and widget._seconds == [3]
 
 
 def test_pictures_have_alt_texts_that_do_not_give_the_answer(images, clock):
@@ -162,7 +165,7 @@ def test_with_nobody_there_rounds_are_shown_with_answers(
 ):
     shown = []
     monkeypatch.setattr(
-        rounds, "show", lambda fig, alt: (shown.append(alt), plt.close(fig))
+        game, "show", lambda fig, alt: (shown.append(alt), plt.close(fig))
     )
     play(images, n_rounds=4)
     answers = deal(images, 4, game._rng(0, 0)).query.y[:, 0] + 1
@@ -230,15 +233,13 @@ def test_a_damaged_file_is_put_aside(
     assert score.your_rounds() is None
     said = capsys.readouterr().out
     assert "damaged" in said and said.count("\n") == 1
-    for number in (1, 2):
-        path.write_text(text)
-        widget = Game(images, n_rounds=2)
-        finish(widget, clock)
-        aside = folder / f"mamlkit_score.damaged{number}.json"
-        assert aside.read_text() == text
-        assert f"was damaged and is now {aside.name}" in widget.status.value
-        assert "2 of 2 right" in widget.status.value
-        assert len(stored(folder)) == 1
+    widget = Game(images, n_rounds=2)
+    finish(widget, clock)
+    aside = folder / "mamlkit_score.damaged.json"
+    assert aside.read_text() == text
+    assert f"was damaged and is now {aside.name}" in widget.status.value
+    assert "2 of 2 right" in widget.status.value
+    assert len(stored(folder)) == 1
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(images, clock, folder):
@@ -300,6 +301,40 @@ def test_your_line_is_drawn_for_a_reader_only(reader, monkeypatch):
     plt.close("all")
 
 
+@pytest.mark.parametrize("chapter", ["00", "07"])
+def test_chapters_show_your_line(chapter, reader, monkeypatch):
+    """The cells that draw it are run, with made-up results."""
+    (path,) = NOTEBOOKS.glob(f"{chapter}_*.ipynb")
+    cells = [c.source for c in nbformat.read(path, 4).cells]
+    source = "\n".join(
+        cell
+        for cell in cells
+        if re.search(r"def draw_scores|= draw_your_score\(", cell)
+    )
+    some = torch.tensor([0.8, 0.9])
+    seen = []
+    names = {
+        "plt": plt,
+        "mean_interval": mean_interval,
+        "percent": str,
+        "draw_your_score": score.draw_your_score,
+        "scores": {"MAML": some, "other": some},
+        **dict.fromkeys(["guessing", "pixels", "blur"], some),
+        "show": lambda fig, alt: seen.append((fig.axes[0], alt)),
+    }
+    exec(source, dict(names))
+    score.keep_game([True] * 9 + [False], [1.0] * 10)
+    exec(source, dict(names))
+    (before, without), (after, alt) = seen
+    assert alt.startswith(without) and "right in 9 of 10" in alt
+    dashed = [
+        [line for line in ax.lines if list(line.get_xdata()) == [90, 90]]
+        for ax in (before, after)
+    ]
+    assert not dashed[0] and len(dashed[1]) == 1
+    plt.close("all")
+
+
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
     # Published examples of the Wilson interval without correction.
@@ -308,3 +343,13 @@ def test_your_line_is_drawn_for_a_reader_only(reader, monkeypatch):
 def test_wilson_interval_is_that_of_the_literature(right, n, low, high):
     got = score.wilson_interval(right, n)
     assert got == pytest.approx((low, high), abs=5e-5)
+
+
+def test_chapter_00_shows_the_map_as_it_is():
+    (path,) = NOTEBOOKS.glob("00_*.ipynb")
+    outputs = [
+        o for c in nbformat.read(path, 4).cells for o in c.get("outputs", [])
+    ]
+    texts = [o.get("data", {}).get("text/markdown") for o in outputs]
+    stale = "run `mamlkit render 00`: a chapter came or changed its promise"
+    assert chapter_map(prefix="") in texts, stale
