@@ -88,26 +88,43 @@ def speed_table(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def chapter_map(folder: Path = NOTEBOOKS) -> str:
-    """Make a table of the chapters that exist, with each one's promise."""
-    lines = ["| chapter | you end up with |", "|---|---|"]
+def chapter_map(folder: Path = NOTEBOOKS, prefix: str = "notebooks/") -> str:
+    """Make a table of the chapters that exist.
+
+    Args:
+        folder: of the notebooks.
+        prefix: of the links, from where the table stands to the notebooks.
+    """
+    lines = [
+        "| chapter | you end up with | builds on | minutes |",
+        "|---|---|---|---|",
+    ]
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        title, promise = promise_of(path)
-        link = f"[{path.name[:2]} {title}](notebooks/{path.name})"
-        lines.append(f"| {link} | {promise} |")
+        title, *columns = first_cell(path)
+        link = f"[{path.name[:2]} {title}]({prefix}{path.name})"
+        lines.append(f"| {' | '.join([link, *columns])} |")
     return "\n".join(lines)
 
 
-def promise_of(path: Path) -> tuple[str, str]:
-    """Read a chapter's title and what follows "you will have"."""
+def first_cell(path: Path) -> tuple[str, str, str, str]:
+    """Read a chapter's title, promise, what it builds on, and minutes.
+
+    Raises:
+        ValueError: it does not say what you will have, or how long it takes.
+    """
     first = nbformat.read(path, as_version=4).cells[0].source
     title = re.search(r"^# (.+)", first, re.MULTILINE)[1]
     promise = re.search(r"you will have (.+?)[.\n]", first)
+    minutes = re.search(r"About (\d+) minutes", first)
     if not promise:
         raise ValueError(f"{path.name} does not say what you will have")
+    if not minutes:
+        raise ValueError(f"{path.name} does not say how long it takes")
     # What a check will show is the chapter's business, not the map's.
     text = re.split(r"[,;] (?:and )?a? ?checks? ", promise[1])[0]
-    return title, text[0].upper() + text[1:]
+    text = text[0].upper() + text[1:]
+    needs = re.findall(r"you have followed \[chapter (\d\d)\]", first)
+    return title, text, *(needs or [""]), minutes[1]
 
 
 def fill(text: str) -> str:

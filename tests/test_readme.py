@@ -7,10 +7,11 @@ import sys
 import venv
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from mamlkit.paths import ROOT
-from mamlkit.readme import PICTURE, fill, promise_of, results_table
+from mamlkit.readme import PICTURE, chapter_map, fill, results_table
 from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
@@ -37,14 +38,41 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
     assert table[2].endswith("| 0.67 | 0.12 ± 0.04 | 7 |")
 
 
-def test_a_chapter_without_a_promise_is_refused(tmp_path):
-    import nbformat
+@pytest.fixture
+def chapter(tmp_path):
+    def make(number, first):
+        nb = nbformat.v4.new_notebook()
+        nb.cells = [nbformat.v4.new_markdown_cell(first)]
+        nbformat.write(nb, tmp_path / f"{number}_do.ipynb")
+        return tmp_path
 
-    notebook = nbformat.v4.new_notebook()
-    notebook.cells = [nbformat.v4.new_markdown_cell("# Do\n\nNothing.")]
-    nbformat.write(notebook, tmp_path / "01_do.ipynb")
-    with pytest.raises(ValueError, match="does not say"):
-        promise_of(tmp_path / "01_do.ipynb")
+    return make
+
+
+def test_the_map_says_what_first_cells_say(chapter):
+    text = "# {}\n\nyou will have {}.\n\nAbout {} minutes"
+    promise = "`it`, too, and a check will show it"
+    chapter("04", text.format("Do", promise, 5))
+    after = " · level: you have followed [chapter 04](04_do.ipynb)"
+    folder = chapter("07", text.format("Do more", "more", 45) + after)
+    assert chapter_map(folder, "in/").splitlines()[2:] == [
+        "| [04 Do](in/04_do.ipynb) | `it`, too |  | 5 |",
+        "| [07 Do more](in/07_do.ipynb) | More | 04 | 45 |",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "fault"),
+    [
+        ("# Do\n\nNothing.", "does not say what you will have"),
+        ("# Do\n\nyou will have it.", "does not say how long"),
+    ],
+)
+def test_a_chapter_without_promise_or_minutes_is_refused(
+    chapter, first, fault
+):
+    with pytest.raises(ValueError, match=fault):
+        chapter_map(chapter("01", first))
 
 
 def test_links_lead_to_files():
