@@ -213,6 +213,8 @@ def test_the_command_writes_returns_choices_and_weights(small, tmp_path):
     assert rows["return_after_1"]["paper"] == -11.68
     assert rows["pretrained_return_after_2"]["paper"] == -11.72
     assert len(result["settings"]["cpu_seconds"]) == 2
+    each = result["settings"]["seconds_each"]
+    assert result["seconds"] == pytest.approx(sum(each) / 2, abs=0.1)
     curves = [
         load_checkpoint(p)["curve"]
         for p in sorted(tmp_path.glob("build/reproduce/*maml_?.pt"))

@@ -187,6 +187,7 @@ def run(args: Namespace) -> None:
         settings=settings
         | {
             "chosen": chosen,
+            "seconds_each": [round(m["seconds"], 1) for m in mamls],
             "cpu_seconds": [round(m["cpu_seconds"], 1) for m in mamls],
         },
         curve=[
