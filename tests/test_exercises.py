@@ -143,3 +143,26 @@ def test_quiz_has_one_right_answer_and_explains_all(number):
     for question in find_quiz(number):
         assert 0 <= question.right < len(question.options) <= 4
         assert all(answer and why for answer, why in question.options)
+
+
+def test_first_order_may_be_written_with_autograd_grad(verdict):
+    code = """
+def first_order_step(params, loss_fn, batch, lr):
+    return without_create_graph(params, loss_fn, batch, lr)
+"""
+    assert verdict("6.1", code)[0] == "passed"
+
+
+def test_a_detector_that_gives_up_on_an_error_is_not_enough(verdict):
+    code = """
+def is_second_order(step):
+    def after(w):
+        return step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
+
+    try:
+        return abs(grad(after)(torch.tensor(1.0)).item() - 0.8) < 1e-4
+    except RuntimeError:
+        return False
+"""
+    judged, message = verdict("6.2", code)
+    assert judged == "wrong" and "on copies" in message

@@ -1,7 +1,7 @@
 """Exercises of chapter 06: drop the second order."""
 
 import torch
-from torch.func import grad, jacrev
+from torch.func import grad
 
 from mamlkit.exercises import Exercise, Question, compare, require
 from mamlkit.inner import adapt
@@ -19,7 +19,6 @@ def _start():
 
 
 _TASK = Batch(torch.tensor([[3.0], [5.0]]), torch.tensor([[0.0], [1.0]]))
-_OTHER = Batch(torch.tensor([[-3.0], [-5.0]]), torch.tensor([[4.0], [2.0]]))
 
 
 def _check_dict(adapted, params):
@@ -31,19 +30,30 @@ def _check_dict(adapted, params):
 
 def check_first_order_step(first_order_step):
     """By hand: ∂L/∂u = 2 (1 - 4) = -6, so u′ = 1.6; its slope must be 1."""
-    params = _start()
+    # Leaves, so that a step by torch.autograd.grad is as welcome as by grad.
+    params = {name: p.requires_grad_() for name, p in _start().items()}
+    start = params["u"]
     adapted = first_order_step(params, _bowls, _TASK, 0.1)
     _check_dict(adapted, params)
     compare(
         adapted["u"],
         torch.tensor(1.6),
         "u after one step with lr 0.1",
-        [(torch.tensor(1.0), "u does not move: you dropped the gradient, not "
-          "only its dependence on params.")],
+        [
+            (torch.tensor(1.0), "u does not move: you dropped the gradient, "
+             "not only its dependence on params."),
+            (torch.tensor(0.4), "u moves uphill: a step subtracts the "
+             "gradient."),
+            (torch.tensor(7.0), "The step is as long as the gradient: "
+             "multiply it by lr."),
+        ],
     )  # fmt: skip
-    slope = jacrev(lambda p: first_order_step(p, _bowls, _TASK, 0.1)["u"])
+    slope = torch.tensor(0.0)
+    if adapted["u"].requires_grad:
+        (found,) = torch.autograd.grad(adapted["u"], start, allow_unused=True)
+        slope = slope if found is None else found
     compare(
-        slope(params)["u"],
+        slope,
         torch.tensor(1.0),
         "du′/du",
         [
@@ -65,6 +75,11 @@ def _with_create_graph(params, loss_fn, batch, lr):
     loss = loss_fn(params, batch)
     grads = torch.autograd.grad(loss, [*params.values()], create_graph=True)
     return {k: params[k] - lr * g for k, g in zip(params, grads)}
+
+
+def _with_copies(params, loss_fn, batch, lr):
+    copies = {k: p.clone().requires_grad_() for k, p in params.items()}
+    return _with_create_graph(copies, loss_fn, batch, lr)
 
 
 def _without_create_graph(params, loss_fn, batch, lr):
@@ -89,11 +104,29 @@ def _no_trace(params, loss_fn, batch, lr):
     return {k: p.detach() for k, p in adapted.items()}
 
 
+def _stopped(error, how, truth):
+    """What to do about the error that a detector stops with."""
+    if "functorch" in error:
+        remedy = (
+            "torch.func cannot look into a step that calls requires_grad_. "
+            "Hand the step a w with requires_grad=True, and differentiate "
+            "w′ by torch.autograd.grad."
+        )
+    elif "does not require grad" in error and truth:
+        remedy = "the w that you hand it must have requires_grad=True."
+    elif "does not require grad" in error:
+        remedy = "w′ keeps no trace. That is a finding: look before you ask."
+    else:
+        remedy = error.split("\n")[0]
+    return f"Given {how}, your function stops: {remedy}"
+
+
 def check_is_second_order(is_second_order):
-    """Two honest steps, three of the chapter's, and one with no trace."""
+    """Three honest steps, three of the chapter's, and one with no trace."""
     for step, truth, how in (
         (_second_order, True, "mamlkit's own adapt"),
         (_with_create_graph, True, "a step with create_graph=True"),
+        (_with_copies, True, "a step on copies, with create_graph=True"),
         (_without_create_graph, False, "the step without create_graph"),
         (_stray_detach, False, "the step with the stray detach"),
         (_data, False, "the step with .data"),
@@ -104,8 +137,7 @@ def check_is_second_order(is_second_order):
         except NotImplementedError:  # a RuntimeError, but no answer yet
             raise
         except RuntimeError as error:
-            first = str(error).split("\n")[0]
-            require(False, f"Given {how}, your function stops: {first}")
+            require(False, _stopped(str(error), how, truth))
         require(
             isinstance(said, bool),
             f"Return True or False, not a {type(said).__name__}.",
@@ -124,12 +156,12 @@ def check_is_second_order(is_second_order):
 
 
 # H(θ) = [[θ₀, θ₁], [θ₁, 2]]: it differs from point to point.
-_PATH = [torch.tensor(p) for p in ([1.0, 0.0], [2.0, 1.0], [0.0, 3.0])]
-_QUERY_GRAD = torch.tensor([2.0, -2.0])
+_PATH = [torch.tensor(p) for p in ([1.0, 1.0], [2.0, 1.0], [0.0, 3.0])]
+_QUERY_GRAD = torch.tensor([2.0, -1.0])
 
 
 def check_walk_back(walk_back):
-    """By hand, α = 0.5: g - α H₁ g = (1, -1), and then - α H₀ (1, -1)."""
+    """By hand, α = 0.5: H₁ g = (3, 0) makes v = (½, -1), H₀ v = (-½, -3/2)."""
     calls = []
 
     def hessian_times(theta, v):
@@ -140,19 +172,29 @@ def check_walk_back(walk_back):
     actual = walk_back(list(_PATH), hessian_times, _QUERY_GRAD.clone(), 0.5)
     compare(
         actual,
-        torch.tensor([0.5, 0.0]),
+        torch.tensor([0.75, -0.25]),
         "The meta-gradient after two steps",
         [
             (_QUERY_GRAD, "This is first-order MAML: the query gradient "
              "itself."),
-            (torch.tensor([0.0, -0.5]), "Right factors, wrong order: the "
+            (torch.tensor([0.5, -0.75]), "Right factors, wrong order: the "
              "chain rule starts at the last step."),
-            (torch.tensor([1.5, -2.5]), "Each Hessian belongs to the point "
+            (torch.tensor([1.5, -1.75]), "Each Hessian belongs to the point "
              "that its step left from, not to the one it reached."),
-            (torch.tensor([4.5, -6.0]), "The sign: a step subtracts the "
+            (torch.tensor([1.625, -0.75]), "No step leaves from the end of "
+             "the path: k steps have k factors, for θ₀ to the last but one."),
+            (torch.tensor([4.75, -0.25]), "The sign: a step subtracts the "
              "gradient, so each factor is I - αH."),
-            (torch.tensor([0.0, 1.0]), "You multiply the query gradient by "
+            (torch.tensor([0.0, -1.0]), "You multiply the query gradient by "
              "each H, instead of what the later steps have made of it."),
+            (torch.tensor([2.25, -0.25]), "You subtract from the query "
+             "gradient at each step: subtract from what the later steps have "
+             "left."),
+            (torch.tensor([1.25, -0.75]), "You ask for the Hessian at θ₀ "
+             "each time: every step has its own."),
+            (torch.tensor([1.0, 2.0]), "Where is lr? Each factor is I - αH."),
+            (torch.tensor([0.75, 0.75]), "The identity is missing: each "
+             "factor is I - αH, so v itself stays in the sum."),
         ],
     )  # fmt: skip
     require(
@@ -164,39 +206,74 @@ def check_walk_back(walk_back):
     compare(none, _QUERY_GRAD, "The meta-gradient after no step")
 
 
+def _valleys(params, batch):
+    """L = mean ½ y ((u - x)² + (v - x)²): each task has a curvature, y."""
+    u, v = params["u"], params["v"]
+    return (batch.y * ((u - batch.x) ** 2 + (v - batch.x) ** 2) / 2).mean()
+
+
+_FLAT = Batch(torch.tensor([[3.0], [5.0]]), torch.full((2, 1), 2.0))
+_STEEP = Batch(torch.tensor([[-3.0], [-5.0]]), torch.full((2, 1), 4.0))
+
+
+def _in_turn(share):
+    """u, if each task in turn moves params before the next one adapts."""
+    params = _start()
+    for support in (_FLAT, _STEEP):
+        to = adapt(params, _valleys, support, lr=0.1, steps=2)
+        params = {k: p + share * (to[k] - p) for k, p in params.items()}
+    return params["u"]
+
+
 def check_reptile_update(reptile_update):
-    """By hand, 2 steps at α 0.1 keep 0.64 of the way: u′ is 2.08 and -0.8."""
+    """By hand, two steps at α 0.1 leave 0.8² and 0.6² of the way to 4 and -4.
+
+    So u′ is 2.08 and -2.2, v′ is 0.16 and -3.28. As the curvatures differ,
+    adapting to all examples at once ends elsewhere than the mean does.
+    """
     params = _start()
     options = {"lr": 0.1, "steps": 2, "meta_lr": 0.25}
-    supports = [_TASK, _OTHER]
-    moved = reptile_update(params, _bowls, supports, **options)
+    moved = reptile_update(params, _valleys, [_FLAT, _STEEP], **options)
     _check_dict(moved, params)
     require(
         all(params[k] == value for k, value in _start().items()),
         "You changed params itself: return a new dict.",
     )
-    one_by_one = _start()
-    for support in supports:
-        to = adapt(one_by_one, _bowls, support, lr=0.1, steps=2)
-        one_by_one = {
-            k: p + 0.25 / 2 * (to[k] - p) for k, p in one_by_one.items()
-        }
+    before_moving = "adapt to all before you move."
     compare(
         moved["u"],
-        torch.tensor(0.91),
+        torch.tensor(0.735),
         "u after the update",
         [
-            (torch.tensor(1.09), "You move away from the adapted parameters: "
-             "the sign."),
-            (torch.tensor(0.82), "You sum over the tasks: take the mean."),
-            (torch.tensor(0.64), "You go all the way: meta_lr is the share "
+            (torch.tensor(1.265), "You move away from the adapted "
+             "parameters: the sign."),
+            (torch.tensor(0.47), "You sum over the tasks: take the mean."),
+            (torch.tensor(-0.06), "You go all the way: meta_lr is the share "
              "of the way to go."),
-            (torch.tensor(0.95), "You take one step a task where steps = "
+            (torch.tensor(0.205), "You keep meta_lr of the old params and "
+             "go the rest: meta_lr is the share of the way to go, so 0 "
+             "stays."),
+            (torch.tensor(-0.265), "This is the way to go, without its "
+             "start: add it to params."),
+            (torch.tensor(0.825), "You take one step a task where steps = "
              "2."),
-            (one_by_one["u"], "The second task starts from where the first "
-             "has moved params: adapt to all before you move."),
+            (torch.tensor(0.65), "Each inner step takes the gradient at "
+             "params again: take it where the last step ended."),
+            (torch.tensor(1.27), "Only the first task counts: take the mean "
+             "over all."),
+            (torch.tensor(0.2), "Only the last task counts: take the mean "
+             "over all."),
+            (torch.tensor(0.7025), "You adapt once, to all examples "
+             "together: adapt to each task alone, then take the mean."),
+            (torch.tensor(0.2972), "The second task adapts from where the "
+             "first has ended: adapt to each from params."),
+            (_in_turn(0.25 / 2), "The second task starts from where the "
+             f"first has moved params: {before_moving}"),
+            (_in_turn(0.25), "One task an update, Reptile's serial form: "
+             f"the mean over tasks is wanted here, so {before_moving}"),
         ],
     )  # fmt: skip
+    compare(moved["v"], torch.tensor(-1.89), "v after the update")
 
 
 EXERCISES = {
@@ -243,6 +320,14 @@ def first_order_step(params, loss_fn, batch, lr):
     return dict(params)
 """,
                 "u does not move",
+            ),
+            (
+                """
+def first_order_step(params, loss_fn, batch, lr):
+    grads = grad(loss_fn)(params, batch)
+    return {k: params[k] + lr * grads[k].detach() for k in params}
+""",
+                "u moves uphill",
             ),
         ),
     ),
@@ -304,6 +389,26 @@ def is_second_order(step):
     return torch.isclose(after, torch.tensor(0.8))
 """,
                 "Return True or False",
+            ),
+            (
+                """
+def is_second_order(step):
+    def after(w):
+        return step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
+
+    return abs(grad(after)(torch.tensor(1.0)).item() - 0.8) < 1e-4
+""",
+                "differentiate w′ by torch.autograd.grad",
+            ),
+            (
+                """
+def is_second_order(step):
+    w = torch.tensor(1.0)
+    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
+    (slope,) = torch.autograd.grad(after, w)
+    return abs(slope.item() - 0.8) < 1e-4
+""",
+                "the w that you hand it",
             ),
         ),
     ),
@@ -382,6 +487,56 @@ def walk_back(path, hessian_times, query_grad, lr):
 """,
                 "with 4 products",
             ),
+            (
+                """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for theta in reversed(path):
+        v = v - lr * hessian_times(theta, v)
+    return v
+""",
+                "No step leaves from the end",
+            ),
+            (
+                """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for theta in reversed(path[:-1]):
+        v = v - hessian_times(theta, v)
+    return v
+""",
+                "Where is lr",
+            ),
+            (
+                """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for _ in path[1:]:
+        v = v - lr * hessian_times(path[0], v)
+    return v
+""",
+                "every step has its own",
+            ),
+            (
+                """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for theta in reversed(path[:-1]):
+        v = query_grad - lr * hessian_times(theta, v)
+    return v
+""",
+                "what the later steps have left",
+            ),
+            (
+                """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for theta in reversed(path[:-1]):
+        v = -lr * hessian_times(theta, v)
+    return v
+""",
+                "The identity is missing",
+            ),
         ),
     ),
     "6.4": Exercise(
@@ -451,7 +606,7 @@ def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
                   for k, p in params.items()}
     return params
 """,
-                "adapt to all before you move",
+                "first has moved params",
             ),
             (
                 """
@@ -463,6 +618,100 @@ def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
     return params
 """,
                 "changed params itself",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    together = Batch(*map(torch.cat, zip(*supports)))
+    end = adapt(params, loss_fn, together, lr=lr, steps=steps)
+    return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
+""",
+                "adapt to each task alone",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
+    return {k: p + meta_lr * (ends[-1][k] - p) for k, p in params.items()}
+""",
+                "Only the last task",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    for s in supports:
+        end = adapt(params, loss_fn, s, lr=lr, steps=steps)
+        return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
+""",
+                "Only the first task",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    end = params
+    for s in supports:
+        end = adapt(end, loss_fn, s, lr=lr, steps=steps)
+    return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
+""",
+                "adapt to each from params",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    for s in supports:
+        end = adapt(params, loss_fn, s, lr=lr, steps=steps)
+        params = {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
+    return params
+""",
+                "serial form",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
+    return {
+        k: meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
+        for k, p in params.items()
+    }
+""",
+                "without its start",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
+    return {
+        k: meta_lr * p + (1 - meta_lr) * sum(end[k] for end in ends) / 2
+        for k, p in params.items()
+    }
+""",
+                "so 0 stays",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = []
+    for s in supports:
+        end = params
+        for _ in range(steps):
+            slope = grad(loss_fn)(params, s)
+            end = {k: end[k] - lr * slope[k] for k in end}
+        ends.append(end)
+    return {
+        k: p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
+        for k, p in params.items()
+    }
+""",
+                "where the last step ended",
+            ),
+            (
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
+    to = sum(end["u"] for end in ends) / len(ends)
+    return {k: p + meta_lr * (to - params["u"]) for k, p in params.items()}
+""",
+                "v after the update",
             ),
         ),
     ),
