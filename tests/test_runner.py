@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from mamlkit import runner
+from mamlkit import claims, runner
 from mamlkit.__main__ import main
 
 # A chapter without heavy imports, for runs that are about the runner.
@@ -58,6 +58,15 @@ def test_every_flag_of_run_arrives(course, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "held        Two is two. Measured: 2" in printed
     assert "04_try_more" in printed and "03_try_a_thing" not in printed
+
+
+def test_long_claims_break_between_words(monkeypatch, capsys):
+    monkeypatch.setattr(claims, "_claims", {})
+    text = "A long statement is not broken within a word. " * 4
+    claims.claim(text, True, 0.5)
+    said = capsys.readouterr().out
+    assert max(map(len, said.splitlines())) <= 75
+    assert said.split() == f"Claim recorded: {text} Measured: 0.5".split()
 
 
 def test_failing_claim_and_broken_cell_fail_the_run(course, tmp_path, capsys):
