@@ -97,6 +97,29 @@ def test_chunks_do_not_change_accuracies(net, monkeypatch):
     torch.testing.assert_close(judged(), whole)
 
 
+def test_no_more_images_are_judged_at_once_than_memory_holds(net, monkeypatch):
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    drawn = tasks(5)
+    images = drawn.query.y.shape[1] * (drawn.support.y.shape[1] + 1)
+    sizes = []
+    forward = judge.in_chunks
+
+    def watched(fn, tasks, size):
+        sizes.append(size)
+        return forward(fn, tasks, size)
+
+    monkeypatch.setattr(judge, "in_chunks", watched)
+    monkeypatch.setattr(judge, "IMAGES", 2 * images)
+    options = {"lr": 0.5, "steps": 1}
+    alone = judge.accuracies(net, params, drawn, one_by_one=True, **options)
+    judge.accuracies(net, params, drawn, **options)
+    assert sizes[0] == 2 and alone.shape == (5,) and sizes[1] > 2
+    monkeypatch.setattr(judge, "IMAGES", 1)
+    again = judge.accuracies(net, params, drawn, one_by_one=True, **options)
+    assert sizes[-1] == 1
+    torch.testing.assert_close(again, alone)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Run the experiment on random images, into a folder of its own."""

@@ -13,13 +13,16 @@ from mamlkit.outer import map_tasks
 from mamlkit.tasks import Batch, Tasks
 
 CHUNK = 25  # tasks judged at once, for the memory's sake
+IMAGES = 5_000  # in the batches that are judged at once, likewise
 
 
-def in_chunks(judge: Callable[[Tasks], Tensor], tasks: Tasks) -> Tensor:
-    """Call `judge` on a few tasks after the other; (tasks, ...) as one."""
+def in_chunks(
+    judge: Callable[[Tasks], Tensor], tasks: Tasks, size: int = CHUNK
+) -> Tensor:
+    """Call `judge` on `size` tasks after the other; (tasks, ...) as one."""
     parts = []
-    for i in range(0, len(tasks.support.y), CHUNK):
-        some = (Batch(*(t[i : i + CHUNK] for t in part)) for part in tasks)
+    for i in range(0, len(tasks.support.y), size):
+        some = (Batch(*(t[i : i + size] for t in part)) for part in tasks)
         parts.append(judge(Tasks(*some)))
     return torch.cat(parts)
 
@@ -68,4 +71,8 @@ def accuracies(
             params, loss_fn, metric, chunk, lr=lr, steps=steps
         )
 
-    return in_chunks(judge, tasks)
+    # Alone, every query brings a support set of its own: 2,020 images for a
+    # task of 20 ways and 5 shots.
+    support, query = (part.y.shape[1] for part in tasks)
+    images = query * (support + 1) if one_by_one else support + query
+    return in_chunks(judge, tasks, min(CHUNK, max(1, IMAGES // images)))
