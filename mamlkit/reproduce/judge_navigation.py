@@ -32,7 +32,7 @@ RATES = (
 )
 # Of the best α of the first step, what the later steps may like better.
 SHARES = (0.84, 0.92)
-OTHER_GOALS = 40
+OTHER_GOALS = 100
 
 Options = tuple[tuple[float, ...], ...]
 

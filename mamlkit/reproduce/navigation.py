@@ -36,9 +36,9 @@ PAPER = {
     "random_": (-82.66, -57.96, -53.84, -46.81),
 }
 ORACLE = -2.29
-# After how many updates θ may be taken: joint pretraining is best early.
+# After how many updates θ may be taken: not the last ones are the best.
 SNAPSHOTS = {
-    "maml": (100, 125, 150),
+    "maml": (50, 75, 100, 125, 150),
     "pretrained": (15, 30, 60, 100),
     "oracle": (),
 }
