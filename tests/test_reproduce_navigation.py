@@ -152,18 +152,34 @@ def test_updates_and_rates_are_chosen_elsewhere_and_judged_on_the_40(
         assert all(len(o) == 1 for o in options)
 
 
-def test_a_first_step_that_serves_the_later_ones_is_taken(small, monkeypatch):
-    def later_is_better_after_a_short_step(params, goals, options, seed):
-        first = max(options[0])
-        found = torch.tensor([[-40.0, -10 - 1 / first, -9 - first]])
-        return found, [first, 0.1], []
+def test_a_loss_of_a_tenth_counts_alike_at_every_step():
+    found = torch.tensor([[-40.0, -12.0, -4.0], [-40.0, -8.0, -2.0]])
+    assert judge_navigation.score(found) == pytest.approx(-(30**0.5))
+    for step in (1, 2):
+        worse = found.clone()
+        worse[:, step] *= 1.1
+        assert judge_navigation.score(worse) == pytest.approx(-(33**0.5))
+    diverged = found.log()
+    assert judge_navigation.score(diverged) == -torch.inf
 
-    monkeypatch.setattr(
-        judge_navigation, "returns", later_is_better_after_a_short_step
-    )
+
+def test_a_first_step_that_serves_the_later_ones_is_taken(small, monkeypatch):
+    shares = judge_navigation.SHARES
+    # After one step and after two, for each first α.
+    outcomes = {
+        0.3: (-10.0, -4.0),
+        0.3 * shares[0]: (-13.0, -3.2),
+        0.3 * shares[1]: (-10.5, -3.3),
+    }
+
+    def told(params, goals, options, seed):
+        first = max(options[0])
+        return torch.tensor([[-40.0, *outcomes[first]]]), [first, 0.1], []
+
+    monkeypatch.setattr(judge_navigation, "returns", told)
     found = judge_navigation.judge({7: theta()}, n_seeds=1)
-    assert found["chosen"]["lr"][0] == 0.3 * min(judge_navigation.SHARES)
-    assert set(found["shares"]) == {1.0, *judge_navigation.SHARES}
+    assert found["chosen"]["lr"][0] == 0.3 * shares[1]
+    assert set(found["shares"]) == {1.0, *shares}
 
 
 def test_judging_is_stored_and_belongs_to_its_settings(small, monkeypatch):
