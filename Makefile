@@ -14,7 +14,7 @@ run: .venv/ready  ## execute every chapter, print what held
 test: .venv/ready  ## style, units, chapters at ci scale, exercises, cells
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --dist loadfile
 
 browser: .venv/ready  ## try every chapter in a real JupyterLab, and the site
 	$(BIN)/pytest tests/test_browser_*.py
