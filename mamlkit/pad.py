@@ -19,7 +19,7 @@ function add(parent, tag, text, attributes = {}) {
 
 function render({ model, el }) {
   const label = model.get("label"), samples = model.get("samples");
-  add(el, "div", label);
+  add(el, "div", label, { style: "padding-right:1em" });
   const canvas = add(el, "canvas", "", { width: SIDE, height: SIDE,
     role: "img", "aria-label": label,
     style: "border:1px solid #6B6B6B;touch-action:none;cursor:crosshair" });

@@ -141,7 +141,7 @@ def test_updates_and_rates_are_chosen_elsewhere_and_judged_on_the_40(
     assert torch.equal(bits(found["params"]), bits(calm))
     assert set(found["tried"]) == {7, 9}
     elsewhere, tests = asked[:-2], asked[-2:]
-    assert len(elsewhere) == 2 + len(judge_navigation.SHARES)
+    assert len(elsewhere) == 2 * (1 + len(judge_navigation.SHARES))
     for goals, _, _ in elsewhere:
         assert torch.equal(goals, elsewhere[0][0])
         assert not torch.equal(goals, GOALS)
@@ -152,34 +152,44 @@ def test_updates_and_rates_are_chosen_elsewhere_and_judged_on_the_40(
         assert all(len(o) == 1 for o in options)
 
 
-def test_a_loss_of_a_tenth_counts_alike_at_every_step():
-    found = torch.tensor([[-40.0, -12.0, -4.0], [-40.0, -8.0, -2.0]])
-    assert judge_navigation.score(found) == pytest.approx(-(30**0.5))
-    for step in (1, 2):
-        worse = found.clone()
-        worse[:, step] *= 1.1
-        assert judge_navigation.score(worse) == pytest.approx(-(33**0.5))
-    diverged = found.log()
-    assert judge_navigation.score(diverged) == -torch.inf
+def test_the_step_furthest_behind_the_paper_decides():
+    paper = torch.tensor([judge_navigation.TABLE_4])
+    found = paper * torch.tensor([9.0, 0.5, 1.25, 0.8])
+    assert judge_navigation.score(found) == pytest.approx(0.8)
+    # Means over the goals are compared, not goals.
+    spread = torch.cat([0.5 * found, 1.5 * found])
+    assert judge_navigation.score(spread) == pytest.approx(0.8)
+    assert judge_navigation.score(found[:, :3]) == pytest.approx(0.8)
+    found[0, 3] = torch.nan
+    assert judge_navigation.score(found) == 0.0
 
 
-def test_a_first_step_that_serves_the_later_ones_is_taken(small, monkeypatch):
-    shares = judge_navigation.SHARES
-    # After one step and after two, for each first α.
+def test_updates_and_the_first_step_are_chosen_together(small, monkeypatch):
+    full, short, between = 1.0, *judge_navigation.SHARES
+    # By spread of θ and share of the best α: after one step and after two.
     outcomes = {
-        0.3: (-10.0, -4.0),
-        0.3 * shares[0]: (-13.0, -3.2),
-        0.3 * shares[1]: (-10.5, -3.3),
+        (0.0, full): (-10.0, -3.4),
+        (0.0, short): (-13.0, -3.2),
+        (0.0, between): (-10.5, -3.3),
+        (-1.0, full): (-10.0, -3.3),
+        (-1.0, short): (-12.0, -2.8),
+        (-1.0, between): (-11.0, -3.1),
     }
 
     def told(params, goals, options, seed):
-        first = max(options[0])
-        return torch.tensor([[-40.0, *outcomes[first]]]), [first, 0.1], []
+        spread = params["log_std"][0].item()
+        shares = {round(0.3 * share, 6): share for _, share in outcomes}
+        first = round(max(options[0]), 6)
+        reached = outcomes[round(spread), shares[first]]
+        return torch.tensor([[-40.0, *reached]]), [first, 0.1], []
 
     monkeypatch.setattr(judge_navigation, "returns", told)
-    found = judge_navigation.judge({7: theta()}, n_seeds=1)
-    assert found["chosen"]["lr"][0] == 0.3 * shares[1]
-    assert set(found["shares"]) == {1.0, *shares}
+    found = judge_navigation.judge(
+        {7: theta(), 9: theta(spread=-1.0)}, n_seeds=1
+    )
+    assert found["chosen"]["updates"] == 9
+    assert found["chosen"]["lr"][0] == pytest.approx(0.3 * between)
+    assert {*found["shares"][7]} == {full, short, between}
 
 
 def test_judging_is_stored_and_belongs_to_its_settings(small, monkeypatch):
@@ -200,16 +210,18 @@ def test_choices_are_means_over_the_training_seeds():
     def tried(values):
         values = torch.tensor(values)
         both = torch.stack([values - 9, values + 1], dim=1)
-        return {"tried": {30: [{0.5: values}]}, "shares": {0.9: both}}
+        shares = dict.fromkeys((1.0, *judge_navigation.SHARES), both)
+        return {"tried": {30: [{0.5: values}]}, "shares": {30: shares}}
 
     broken = tried([1.0, float("nan")])
-    row, shorter = judge_navigation.choices(
+    row, shorter, *others = judge_navigation.choices(
         {"maml": [tried([-1.0, -3.0]), tried([-3.0, -5.0])], "bad": [broken]}
     )
     assert row["name"] == "maml_30_updates_step_1_alpha_0.5"
     assert row["value"] == -3.0 and row["n"] == 2
-    assert shorter["name"] == "maml_first_alpha_x_0.9_step_1"
+    assert shorter["name"] == "maml_30_updates_step_1_first_alpha_x_1.0"
     assert shorter["value"] == -2.0
+    assert len(others) == len(judge_navigation.SHARES)
 
 
 def test_the_command_writes_returns_choices_and_weights(small, tmp_path):

@@ -17,7 +17,12 @@ from tqdm.auto import tqdm
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import row, write_result
-from mamlkit.reproduce.judge_navigation import OTHER_GOALS, choices, judge
+from mamlkit.reproduce.judge_navigation import (
+    OTHER_GOALS,
+    TABLE_4,
+    choices,
+    judge,
+)
 from mamlkit.rl import (
     GaussianPolicy,
     meta_trpo_step,
@@ -31,7 +36,7 @@ from mamlkit.rl import (
 # Table 4 and, for the baselines, the authors' result files: mean return after
 # 0, 1, 2 and 3 steps.
 PAPER = {
-    "": (-40.41, -11.68, -3.33, -3.23),
+    "": TABLE_4,
     "pretrained_": (-40.81, -19.73, -11.72, -8.47),
     "random_": (-82.66, -57.96, -53.84, -46.81),
 }
