@@ -66,6 +66,11 @@ def check_finite_difference(finite_difference):
         "(fn(w + eps) - fn(w - eps)) / (2 eps)."
     )
     together = (fn(w + 0.1) - fn(w - 0.1)) / 0.2
+    require(
+        not isinstance(found, torch.Tensor) or found.dim(),
+        "This is one number for all entries. Nudge one entry at a time, and "
+        "collect the results in a tensor like w.",
+    )
     compare(
         found,
         differences(1, 1, 2),
@@ -117,7 +122,9 @@ def check_mended(mended_meta_gradient):
              "only the last task counts. Differentiate with respect to "
              "params, not adapted."),
             (right(tasks, True), "Every task counts now, but the gradient "
-             "ignores the path through θ′: this is first-order MAML."),
+             "ignores the path through θ′: this is first-order MAML. Is "
+             "something detached, or do you differentiate with respect to "
+             "adapted?"),
             (right(last), "Second order now, but only the last task counts."),
             (3 * right(tasks), "This is the sum over tasks. Take the mean."),
             (right(tasks) - right(tasks, True), "θ′ starts from a detached θ: "
@@ -213,6 +220,13 @@ EXERCISES = {
             (
                 _DIFFERENCE.format("(fn(w + eps) - fn(w - eps)) / (2 * eps)"),
                 "all entries together",
+            ),
+            (
+                """
+def finite_difference(fn, w, eps=1e-5):
+    return (fn(w + eps) - fn(w - eps)) / (2 * eps)
+""",
+                "one number for all",
             ),
             (
                 """
