@@ -7,6 +7,7 @@ Each chapter's content is in a file of its own, `ch03.py` and so on, with
 from collections.abc import Callable, Sequence
 from html import escape
 from importlib import import_module
+from numbers import Real
 from typing import NamedTuple
 
 import torch
@@ -91,7 +92,8 @@ def compare(
 
 def as_scalar(value: object) -> object:
     """Make a plain number a tensor; leave anything else as it is."""
-    return torch.tensor(float(value)) if type(value) in (int, float) else value
+    number = isinstance(value, Real) and not isinstance(value, bool)
+    return torch.tensor(float(value)) if number else value
 
 
 def check(key: str, answer: Callable) -> None:
@@ -115,6 +117,11 @@ def check(key: str, answer: Callable) -> None:
             text += (
                 ". What you differentiate keeps no trace: use "
                 "torch.func.grad, which needs none."
+            )
+        if "functorch transform" in text:
+            text = (
+                "requires_grad_ within torch.func. Use torch.func.grad: "
+                "it needs no requires_grad."
             )
         _card(key, "wrong", f"It raised {type(error).__name__}: {text}")
     else:

@@ -1,10 +1,17 @@
 """Exercises of chapter 00: play the few-shot game."""
 
 import math
+from numbers import Integral
 
 import torch
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises import (
+    Exercise,
+    Question,
+    as_scalar,
+    compare,
+    require,
+)
 
 
 def check_lucky(lucky):
@@ -36,6 +43,16 @@ def check_lucky(lucky):
         require(math.isclose(answer, right), f"{said}, but is {answer:.6g}.")
 
 
+def _place(nearest, examples, query):
+    answer = torch.as_tensor(nearest(examples, query))
+    require(
+        answer < len(examples),
+        f"{answer.item()} is no example's place: there are {len(examples)}. "
+        "Did you sum over one axis? A drawing has two, dim=(1, 2).",
+    )
+    return answer
+
+
 def check_nearest(nearest):
     """By hand: squared distances 9, 2 and 3, so the answer is 1."""
     examples = torch.zeros(3, 2, 2)
@@ -45,8 +62,8 @@ def check_nearest(nearest):
     query = torch.zeros(2, 2)
     answer = nearest(examples, query)
     require(
-        isinstance(answer, int | torch.Tensor),
-        f"Return a number, not a {type(answer).__name__}.",
+        isinstance(answer, Integral | torch.Tensor),
+        f"Return a whole number, not a {type(answer).__name__}.",
     )
     answer = torch.as_tensor(answer)
     require(
@@ -61,31 +78,42 @@ def check_nearest(nearest):
     )
     require(
         answer != 0,
-        "You picked the example that is farthest away. The nearest has the "
-        "smallest distance.",
+        "You picked example 0, which is farthest away. Take the smallest "
+        "distance, summed for each example by itself.",
     )
     require(
         answer != 2,
-        "Differences of opposite sign cancel in your sum: square them first.",
+        "That is example 2. Do differences of opposite sign cancel in your "
+        "sum? Then square them first. Or do you count from 1? Places begin "
+        "with 0.",
     )
     # Here the sum of absolute differences has another smallest.
     examples = torch.zeros(3, 2, 2)
     examples[0] = torch.tensor([[3.0, 0.0], [0.0, 0.0]])
     examples[1] = torch.tensor([[1.0, 1.0], [1.0, 1.0]])
     examples[2] = torch.tensor([[5.0, 5.0], [5.0, 5.0]])
-    answer = torch.as_tensor(nearest(examples, query))
+    answer = _place(nearest, examples, query)
     require(
         answer != 0,
         "You add the differences without squaring. In the equation each is "
         "squared: 3² is more than 1² + 1² + 1² + 1².",
     )
     compare(answer, torch.tensor(1), "The place of the nearest example")
+    # Here the largest difference has another smallest.
+    examples[0] = torch.tensor([[0.0, 3.0], [0.0, 0.0]])
+    examples[1] = torch.tensor([[2.0, 2.0], [2.0, 2.0]])
+    answer = _place(nearest, examples, query)
+    require(
+        answer != 1,
+        "You look at the largest difference only. Many small ones count, "
+        "too: 2² + 2² + 2² + 2² is more than 3².",
+    )
     random = torch.Generator().manual_seed(0)
     examples = torch.rand(5, 28, 28, generator=random)
     for right in (3, 0, 4):
         query = examples[right] + 0.1 * torch.rand(28, 28, generator=random)
         compare(
-            torch.as_tensor(nearest(examples, query)),
+            _place(nearest, examples, query),
             torch.tensor(right),
             f"The place for a noisy copy of example {right}",
         )
@@ -104,7 +132,7 @@ def check_mended_score(mended_score):
     dots = [
         [[4, 0], [0, 0], [0, 4]],
         [[6, 1], [2, 2], [5, 0]],
-        [[0, 2], [2, 2], [0, 9]],
+        [[0, 2], [2, 2], [9, 2]],
         [[4, 9], [5, 9], [2, 7]],
     ]
     drawings = torch.tensor(dots).float().unsqueeze(2)
@@ -116,9 +144,8 @@ def check_mended_score(mended_score):
 
     first, mean = drawings[:, 0], drawings.mean(1)
     right = share(first, (1, 2))
-    answer = mended_score(drawings)
     compare(
-        answer if isinstance(answer, torch.Tensor) else torch.tensor(answer),
+        as_scalar(mended_score(drawings)),
         right,
         "The score of four characters by three hands",
         [
@@ -129,6 +156,8 @@ def check_mended_score(mended_score):
             (share(mean, (1, 2)), "Your examples are means over all hands, "
              "and so contain the queries."),
             (share(first, (0,)), "You ask about the examples only."),
+            (share(first, (1,)), "You ask a single hand. Ask all but the "
+             "one that drew the examples."),
             (share(first, (0, 1, 2)) * 3 / 2, "You left out a hand in the "
              "count, but not among the queries."),
         ],
@@ -212,6 +241,20 @@ def nearest(examples, query):
     return (examples - query).sum(dim=(1, 2)).argmin()
 """,
                 "cancel in your sum",
+            ),
+            (
+                """
+def nearest(examples, query):
+    return (examples - query).abs().amax(dim=(1, 2)).argmin()
+""",
+                "the largest difference only",
+            ),
+            (
+                """
+def nearest(examples, query):
+    return ((examples - query) ** 2).sum(dim=1).argmin()
+""",
+                "no example's place",
             ),
             (
                 """
@@ -305,6 +348,15 @@ def mended_score(drawings):
             (
                 """
 def mended_score(drawings):
+    examples, queries = drawings[:, 0].flatten(1), drawings[:, 1].flatten(1)
+    picks = torch.cdist(queries, examples).argmin(1)
+    return (picks == torch.arange(len(picks))).float().mean()
+""",
+                "a single hand",
+            ),
+            (
+                """
+def mended_score(drawings):
     examples, right = drawings[:, 0].flatten(1), 0
     for hand in range(drawings.shape[1]):
         queries = drawings[:, hand].flatten(1)
@@ -354,7 +406,7 @@ QUIZ = (
                 "know at least that it was not luck alone.",
             ),
             (
-                "It is probably above 72 %.",
+                "Accuracies below 72 % fit it badly.",
                 "The 95 % interval of 10 of 10 runs from 72 to 100 %.",
             ),
         ),

@@ -13,10 +13,11 @@ def _seeded(seed=0):
 def _check_pair(pair, what):
     """Unpack (support, query), each with x and y."""
     kind = type(pair).__name__
-    if isinstance(pair, tuple) and len(pair) != 2:
-        kind = f"tuple of {len(pair)}"
+    sequence = isinstance(pair, tuple | list)
+    if sequence and len(pair) != 2:
+        kind += f" of {len(pair)}"
     require(
-        isinstance(pair, tuple) and len(pair) == 2,
+        sequence and len(pair) == 2,
         f"{what} should be a pair (support, query), but is a {kind}.",
     )
     for name, batch in zip(("support", "query"), pair):
@@ -65,8 +66,16 @@ def check_shuffle_split(shuffle_split):
         "order, and cut it once.",
     )
     compare(both.sort(0).values, x, "All inputs together, sorted")
+    targets = torch.cat([support.y, query.y])
+    require(
+        torch.equal(targets, 10 * both)
+        or torch.equal(targets, 10 * x)
+        or not torch.equal(targets.sort(0).values, 10 * x),
+        "x and y were shuffled in different orders: draw one order, and use "
+        "it for both.",
+    )
     compare(
-        torch.cat([support.y, query.y]),
+        targets,
         10 * both,
         "The targets, which are ten times the inputs here,",
         [
@@ -74,6 +83,11 @@ def check_shuffle_split(shuffle_split):
              "lost its target. Index x and y with the same order."),
         ],
     )  # fmt: skip
+    sizes = [len(part.x) for part in shuffle_split(task, 7, _seeded())]
+    require(
+        sizes == [7, 3],
+        f"With k_shot 7, ten examples make 7 and 3, but you return {sizes}.",
+    )
     draws = [
         shuffle_split(task, 4, _seeded(seed))[0].x.flatten().tolist()
         for seed in (0, 0, 1, 2, 3)
@@ -96,8 +110,12 @@ def _numbered(n_classes, n_drawings):
     return numbers[..., None, None].float().expand(-1, -1, 1, 2)
 
 
+def _pictures(*numbers):
+    return torch.tensor(numbers).float()[:, None, None].expand(-1, 1, 2)
+
+
 def check_episode(episode):
-    """Classes 4, 0, 2 of six, one shot, two queries.
+    """Classes 4, 0, 2 of six: one shot and two queries, then the reverse.
 
     By hand, support is the drawings 400, 0, 200, and query 401, 402, 1, 2,
     201, 202.
@@ -105,17 +123,12 @@ def check_episode(episode):
     images, classes = _numbered(6, 5), torch.tensor([4, 0, 2])
     pair = episode(images, classes, 1, 2)
     support, query = _check_pair(pair, "The result")
-    right = [400.0, 0.0, 200.0], [401.0, 402.0, 1.0, 2.0, 201.0, 202.0]
-    right = [torch.tensor(r)[:, None, None].expand(-1, 1, 2) for r in right]
-    compare(support.x, right[0], "support.x")
-    leak = [400.0, 401.0, 0.0, 1.0, 200.0, 201.0]
-    turns = [401.0, 1.0, 201.0, 402.0, 2.0, 202.0]
-    leak, turns = (
-        torch.tensor(r)[:, None, None].expand(-1, 1, 2) for r in (leak, turns)
-    )
+    compare(support.x, _pictures(400, 0, 200), "support.x")
+    leak = _pictures(400, 401, 0, 1, 200, 201)
+    turns = _pictures(401, 1, 201, 402, 2, 202)
     compare(
         query.x,
-        right[1],
+        _pictures(401, 402, 1, 2, 201, 202),
         "query.x",
         [
             (leak, "The query set begins with drawing 0, which is in the "
@@ -140,12 +153,35 @@ def check_episode(episode):
         [
             (torch.tensor([0, 1, 2, 0, 1, 2]), "The query labels take turns, "
              "but the drawings come class after class: repeat each label."),
+            (classes.repeat_interleave(2), "The query labels name classes "
+             "by their own numbers. Within a task they are 0..N-1, as in the "
+             "support set."),
         ],
     )  # fmt: skip
     require(
         support.y.dtype == query.y.dtype == torch.long,
         f"Labels should be whole numbers (torch.long), not {support.y.dtype}.",
     )
+    support, query = _check_pair(episode(images, classes, 2, 1), "The result")
+    compare(
+        support.x,
+        _pictures(400, 401, 0, 1, 200, 201),
+        "support.x with two shots",
+        [
+            (_pictures(400, 0, 200, 401, 1, 201), "With two shots, the "
+             "support set should be class after class, like the query set."),
+        ],
+    )  # fmt: skip
+    compare(
+        support.y,
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+        "support.y with two shots",
+        [
+            (torch.tensor([0, 1, 2, 0, 1, 2]), "With two shots, the support "
+             "labels take turns, but the drawings come class after class."),
+        ],
+    )  # fmt: skip
+    compare(query.x, _pictures(402, 2, 202), "query.x after two shots")
 
 
 def check_mended_episode(mended_episode):
@@ -256,6 +292,25 @@ def shuffle_split(batch, k_shot, generator):
             (
                 """
 def shuffle_split(batch, k_shot, generator):
+    n = len(batch.x)
+    x = batch.x[torch.randperm(n, generator=generator)]
+    y = batch.y[torch.randperm(n, generator=generator)]
+    return Batch(x[:k_shot], y[:k_shot]), Batch(x[k_shot:], y[k_shot:])
+""",
+                "in different orders",
+            ),
+            (
+                """
+def shuffle_split(batch, k_shot, generator):
+    order = torch.randperm(len(batch.x), generator=generator)
+    s, q = order[:4], order[4:]
+    return Batch(batch.x[s], batch.y[s]), Batch(batch.x[q], batch.y[q])
+""",
+                "ten examples make 7 and 3",
+            ),
+            (
+                """
+def shuffle_split(batch, k_shot, generator):
     x = batch.x[torch.randperm(len(batch.x), generator=generator)]
     y = batch.y
     return Batch(x[:k_shot], y[:k_shot]), Batch(x[k_shot:], y[k_shot:])
@@ -346,6 +401,43 @@ def episode(images, classes, k_shot, k_query):
     return support, query
 """,
                 "in the support set already",
+            ),
+            (
+                """
+def episode(images, classes, k_shot, k_query):
+    x, labels = images[classes], torch.arange(len(classes))
+    queries = x[:, k_shot : k_shot + k_query].flatten(0, 1)
+    return (
+        Batch(x[:, :k_shot].flatten(0, 1), labels.repeat(k_shot)),
+        Batch(queries, labels.repeat_interleave(k_query)),
+    )
+""",
+                "support labels take turns",
+            ),
+            (
+                """
+def episode(images, classes, k_shot, k_query):
+    x, labels = images[classes], torch.arange(len(classes))
+    queries = x[:, k_shot : k_shot + k_query].flatten(0, 1)
+    shots = x[:, :k_shot].transpose(0, 1).flatten(0, 1)
+    return (
+        Batch(shots, labels.repeat(k_shot)),
+        Batch(queries, labels.repeat_interleave(k_query)),
+    )
+""",
+                "like the query set",
+            ),
+            (
+                """
+def episode(images, classes, k_shot, k_query):
+    x, labels = images[classes], torch.arange(len(classes))
+    queries = x[:, k_shot : k_shot + k_query].flatten(0, 1)
+    return (
+        Batch(x[:, :k_shot].flatten(0, 1), labels.repeat_interleave(k_shot)),
+        Batch(queries, classes.repeat_interleave(k_query)),
+    )
+""",
+                "as in the support set.",
             ),
             (
                 """

@@ -14,6 +14,11 @@ def _bowls(params, batch):
     return ((u - batch.x) ** 2 + (v - batch.y) ** 2).mean()
 
 
+def _saddle(params, batch):
+    """L = u v, where each entry's gradient is the other entry."""
+    return params["u"] * params["v"] + 0 * batch.x.sum()
+
+
 def _start(requires_grad=False):
     return {
         name: torch.tensor(value, requires_grad=requires_grad)
@@ -46,7 +51,8 @@ def check_one_step(one_step):
     require(
         all(params[k] == v for k, v in _start().items()),
         "You changed params itself: the next task would start elsewhere. "
-        "Return a new dict.",
+        "Return a new dict of new tensors: `-=` changes a tensor in place, "
+        "also in a copied dict.",
     )
     compare(
         adapted["u"],
@@ -60,6 +66,16 @@ def check_one_step(one_step):
         ],
     )  # fmt: skip
     compare(adapted["v"], torch.tensor(-1.5), "v after one step with lr 0.1")
+    coupled = one_step(_start(), _saddle, _TASK, 0.1)
+    compare(
+        coupled["v"],
+        torch.tensor(-2.1),
+        "v after one step on the loss u v, from u 1 and v -2,",
+        [
+            (torch.tensor(-2.12), "The gradient of v was taken after u had "
+             "moved. Take all gradients at params, then step."),
+        ],
+    )  # fmt: skip
     slope = jacrev(lambda p: one_step(p, _bowls, _TASK, 0.1)["u"])(params)
     compare(
         slope["u"],
@@ -77,15 +93,18 @@ def check_one_step(one_step):
 def check_mended_step(mended_step):
     """The values are those of `adapt`, and so is dθ′/dθ."""
     params = _start(requires_grad=True)
+    u = params["u"]
     adapted = mended_step(params, _bowls, _TASK, 0.1)
     _check_dict(adapted, params, "The result")
+    require(params["u"] is u, "You changed params itself. Return a new dict.")
     compare(adapted["u"], torch.tensor(1.6), "u after one step with lr 0.1")
     require(
         adapted["u"].requires_grad,
         "The result does not require grad: the trace to params is cut "
         "altogether, not only the gradient's.",
     )
-    (slope,) = torch.autograd.grad(adapted["u"], params["u"])
+    (slope,) = torch.autograd.grad(adapted["u"], u, allow_unused=True)
+    require(slope is not None, "The result is new: nothing leads to params.")
     compare(
         slope,
         torch.tensor(0.8),
@@ -115,6 +134,10 @@ def check_adapt_each(adapt_each):
         all(params[k] == v for k, v in _start().items()),
         "You changed params itself: the next task starts elsewhere. Work on "
         "a new dict.",
+    )
+    require(
+        len({id(result) for result in adapted}) == 3,
+        "All results are the same dict. Each task needs its own.",
     )
     chained, at = [], params
     for number, support in enumerate(supports):
@@ -204,6 +227,26 @@ def one_step(params, loss_fn, batch, lr):
             (
                 """
 def one_step(params, loss_fn, batch, lr):
+    moved = dict(params)
+    for name in params:
+        moved[name] = moved[name] - lr * grad(loss_fn)(moved, batch)[name]
+    return moved
+""",
+                "after u had moved",
+            ),
+            (
+                """
+def one_step(params, loss_fn, batch, lr):
+    leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
+    loss = loss_fn(leaves, batch)
+    grads = torch.autograd.grad(loss, list(leaves.values()))
+    return {name: leaves[name] - lr * g for name, g in zip(leaves, grads)}
+""",
+                "needs no requires_grad.",
+            ),
+            (
+                """
+def one_step(params, loss_fn, batch, lr):
     grads = grad(loss_fn)(params, batch)
     return [params[name] - lr * grads[name] for name in params]
 """,
@@ -261,13 +304,35 @@ def mended_step(params, loss_fn, batch, lr):
 """,
                 "θ itself is detached",
             ),
+            (
+                """
+def mended_step(params, loss_fn, batch, lr):
+    grads = grad(loss_fn)(params, batch)
+    for name in params:
+        params[name] = params[name] - lr * grads[name]
+    return params
+""",
+                "changed params itself",
+            ),
+            (
+                """
+def mended_step(params, loss_fn, batch, lr):
+    grads = grad(loss_fn)(params, batch)
+    return {
+        n: (params[n] - lr * grads[n]).detach().requires_grad_()
+        for n in params
+    }
+""",
+                "nothing leads to params",
+            ),
         ),
     ),
     "3.3": Exercise(
         name="adapt_each",
         check=check_adapt_each,
         hints=(
-            "adapt returns a new dict, so params is still there afterwards.",
+            "adapt(params, loss_fn, support, lr=lr, steps=steps) returns a "
+            "new dict, so params is still there afterwards.",
             "Do not assign the result of adapt to params.",
         ),
         solution="""
@@ -318,6 +383,17 @@ def adapt_each(params, loss_fn, supports, lr, steps):
     return adapted
 """,
                 "list of dicts",
+            ),
+            (
+                """
+def adapt_each(params, loss_fn, supports, lr, steps):
+    results, own = [], {}
+    for support in supports:
+        own.update(adapt(params, loss_fn, support, lr=lr, steps=steps))
+        results.append(own)
+    return results
+""",
+                "the same dict",
             ),
         ),
     ),

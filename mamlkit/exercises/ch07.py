@@ -106,8 +106,9 @@ def check_mended_accuracy(mended_accuracy):
         torch.tensor(1.0),
         "The accuracy of a toy model that is always right in good company",
         [
-            (torch.tensor(4 / 7), "Each query is still alone in its batch: "
-             "put the support pictures beside it."),
+            (torch.tensor(4 / 7), "Each query is still alone in its batch, or "
+             "you read a support picture's row: put the support pictures "
+             "beside it, and read the row of the query."),
             (torch.tensor(3 / 7), "You read the answer for the first support "
              "picture. The query's row is the last one."),
             (together, "The queries are judged together, without the support "
@@ -121,33 +122,39 @@ def check_mended_accuracy(mended_accuracy):
 
 
 def check_accuracy_interval(accuracy_interval):
-    """By hand: task means 1, 1, 0, ½; half-width 1.96 · 0.4787 / √4."""
-    right = torch.tensor([[1.0, 1.0], [1.0, 1.0], [0.0, 0.0], [1.0, 0.0]])
+    """By hand: task means 1, 1, 0, ⅓, ⅔; half-width 1.96 · 0.4346 / √5."""
+    right = torch.tensor(
+        [[1, 1, 1], [1, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 1]]
+    )
+    right = right.float()
     pair = accuracy_interval(right)
     require(
         isinstance(pair, tuple | list) and len(pair) == 2,
         "Return a pair, the mean and the half-width.",
     )
     mean, half = map(as_scalar, pair)
-    compare(mean, torch.tensor(0.625), "The mean")
+    compare(mean, torch.tensor(0.6), "The mean")
     task = right.mean(dim=1)
     compare(
         half,
-        1.96 * task.std() / 2,
+        1.96 * task.std() / 5**0.5,
         "The half-width",
         [
-            (1.96 * right.std() / 8**0.5, "You count every query as "
+            (1.96 * right.std() / 15**0.5, "You count every query as "
              "independent. Queries of a task share its classes and its θ′: "
              "average each task first, then count tasks."),
-            (1.96 * task.std(correction=0) / 2, "You divide by n. The spread "
-             "of n tasks about their own mean is over n - 1, as std has it."),
-            (1.96 * task.std() / 4, "Divide by the root of the number of "
+            (1.96 * task.std(correction=0) / 5**0.5, "You divide by n. The "
+             "spread of n tasks about their own mean is over n - 1, as std "
+             "has it."),
+            (1.96 * task.std() / 5, "Divide by the root of the number of "
              "tasks."),
+            (2 * 1.96 * task.std() / 5**0.5, "This is the whole width. Half "
+             "of it stands after the ±."),
             (1.96 * task.std(), "This is how tasks scatter. The mean of n "
              "tasks scatters √n times less."),
-            (task.std() / 2, "One standard error covers 68 %. For 95 %, "
+            (task.std() / 5**0.5, "One standard error covers 68 %. For 95 %, "
              "take 1.96."),
-            (1.96 * task.std() / 8**0.5, "Divide by the root of the number "
+            (1.96 * task.std() / 15**0.5, "Divide by the root of the number "
              "of tasks, not of queries."),
         ],
     )  # fmt: skip
@@ -405,6 +412,14 @@ def accuracy_interval(right):
                 """
 def accuracy_interval(right):
     task = right.mean(dim=1)
+    return task.mean(), 2 * 1.96 * task.std() / len(task) ** 0.5
+""",
+                "the whole width",
+            ),
+            (
+                """
+def accuracy_interval(right):
+    task = right.mean(dim=1)
     return task.mean(), 1.96 * task.std(correction=0) / len(task) ** 0.5
 """,
                 "You divide by n.",
@@ -454,7 +469,7 @@ QUIZ = (
                 "That tells you its cost, not whether 97 % is much.",
             ),
             (
-                "What an untrained network and the nearest centroid score.",
+                "What an untrained network and the nearest pixels score.",
                 "With five pictures a class both may come close; only the "
                 "distance to such floors is due to the training.",
             ),
