@@ -67,6 +67,18 @@ def check_mended_log_prob(mended_log_prob):
             (right.exp(), "That is the density; its logarithm is wanted."),
         ],
     )  # fmt: skip
+    right = torch.tensor([-4.5 - 1.5 * math.log(2 * math.pi)])
+    compare(
+        mended_log_prob(
+            torch.zeros(3), torch.zeros(3), torch.tensor([[1.0, 2.0, 2.0]])
+        ),
+        right,
+        "The log density of (1, 2, 2) with mean 0 and deviation 1",
+        [
+            (2 / 3 * right, "You double a mean, which is right for two "
+             "dimensions only. Take the sum."),
+        ],
+    )  # fmt: skip
     log_std = torch.tensor([1.0, -0.5])
     mean = torch.tensor([[0.5, 1.0]])
 
@@ -146,6 +158,16 @@ def check_dice_terms(dice_terms):
              "it onwards: cumulate from the start."),
         ],
     )  # fmt: skip
+    slopes = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    compare(
+        grad(lambda t: dice_terms(t * slopes, torch.ones(2, 2)).sum())(theta),
+        torch.tensor(14.0),
+        "The derivative for two walks, (θ, 2θ) and (3θ, 4θ)",
+        [
+            (torch.tensor(13.0), "You cumulate over the walks. Time is the "
+             "last axis."),
+        ],
+    )  # fmt: skip
     compare(
         grad(grad(total))(theta),
         torch.tensor(28.0),
@@ -214,6 +236,12 @@ EXERCISES = {
         solution=_LOG_PROB,
         mistakes=(
             (_LOG_PROB.replace("sum", "mean"), "Still the mean"),
+            (
+                _LOG_PROB.replace("return ", "return 2 * ").replace(
+                    "sum", "mean"
+                ),
+                "You double a mean",
+            ),
             (
                 """
 def mended_log_prob(mean, log_std, actions):
@@ -295,6 +323,7 @@ def dice_terms(log_probs, rewards):
             ),
             (_BOXES.replace("cumsum(-1)", "cumsum(-1).detach()"), "is gone"),
             (_BOXES.replace(".cumsum(-1)", ""), "own action only"),
+            (_BOXES.replace("cumsum(-1)", "cumsum(0)"), "over the walks"),
             (
                 _BOXES.replace("cumsum(-1)", "sum(-1, keepdim=True)"),
                 "later ones too",
