@@ -218,3 +218,19 @@ def test_distorted_images_teach_something_else(run, tmp_path, capsys):
         for name in ("plain", "moved")
     )
     assert plain.shape == moved.shape and not torch.equal(plain, moved)
+
+
+def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
+    seen = []
+
+    def watched(images, n_way):
+        seen.append(images)
+        return Episodes(images, n_way)
+
+    monkeypatch.setattr(omniglot, "Episodes", watched)
+    run("--model", "mlp", "--name", "mirrored", "--mirror")
+    # The sizes of `run` tell the splits apart: only training has mirrors.
+    assert sorted({len(images) for images in seen}) == [10, 60]
+    plain, mirrored = max(seen, key=len).split(30)
+    assert torch.equal(mirrored, plain.flip(-1))
+    assert not torch.equal(mirrored, plain)

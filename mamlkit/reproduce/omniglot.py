@@ -56,6 +56,11 @@ def arguments(parser: ArgumentParser) -> None:
         action=BooleanOptionalAction,
         help="distort the training images a little",
     )
+    add(
+        "--mirror",
+        action=BooleanOptionalAction,
+        help="train on mirror images, as further characters, too",
+    )
     add("--start", type=Path, help="checkpoint to begin from")
     add("--test-tasks", type=int, default=1_000)
     add("--threads", type=int, default=1)
@@ -143,7 +148,10 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
         print(f"validation: {percent:.2f} %", flush=True)
         return percent
 
-    sample = Episodes(load_omniglot("train"), args.ways).sample
+    images = load_omniglot("train")
+    if args.mirror:
+        images = torch.cat([images, images.flip(-1)])
+    sample = Episodes(images, args.ways).sample
     history = meta_train(
         whole,
         partial(

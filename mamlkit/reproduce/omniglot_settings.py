@@ -64,6 +64,7 @@ COMMON = {
     "meta_lr": 3e-3,
     "steps": 1,
     "jitter": False,
+    "mirror": False,
     "start": None,
 }
 # Learned rates of the first convolution came out as 0, so it need not be
