@@ -257,3 +257,12 @@ def test_mathematics_is_mended(latex, expected):
 def test_unknown_mathematics_is_refused(latex):
     with pytest.raises(ValueError, match="no MathML for"):
         mathml(latex, "inline")
+
+
+def test_links_are_those_of_tags_not_of_text():
+    page = (
+        '<a class="x" href="03.html#top">on</a> <a href="https://a.b">c</a>'
+        '<img alt="" src="p.png"><a href="#here">here</a>'
+        '<pre>src="<span>{data}</span>" href="gone.html"</pre>'
+    )
+    assert site.linked_files(page) == ["03.html", "p.png"]

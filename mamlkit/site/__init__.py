@@ -85,7 +85,9 @@ def describe(nb: nbformat.NotebookNode) -> dict[str, str]:
 
 def linked_files(html: str) -> list[str]:
     """List the files that a page links to, in its own folder or below."""
-    targets = re.findall(r'(?:href|src)="([^"#]+)', html)
+    # Within a tag: a cell may hold HTML as a string.
+    tags = re.findall(r"<[^<>]+>", html)
+    targets = re.findall(r'\s(?:href|src)="([^"#]+)', "".join(tags))
     elsewhere = ("https:", "http:", "mailto:", "data:")
     return [t for t in targets if not t.startswith(elsewhere)]
 
