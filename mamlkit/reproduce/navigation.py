@@ -41,7 +41,7 @@ PAPER = {
     "random_": (-82.66, -57.96, -53.84, -46.81),
 }
 ORACLE = -2.29
-# After how many updates θ may be taken: not the last ones are the best.
+# After how many updates θ may be taken: the last are not always the best.
 SNAPSHOTS = {
     "maml": (50, 75, 100, 125, 150),
     "pretrained": (15, 30, 60, 100),
