@@ -3,8 +3,9 @@
 Normalisation uses the statistics of the batch at hand, and its weights are
 added after a plain normalisation. Both have a reason. Running statistics
 would leak from one task into the next; and under `vmap` PyTorch 2.13 gets
-second-order gradients through the *weights* of a fused norm slightly wrong
-(pytorch/functorch#534), while a norm without weights is exact.
+second-order gradients through a fused norm that has weights wrong, most of
+all those of the layer before it (pytorch/functorch#534), while a norm
+without weights is exact.
 """
 
 import torch
