@@ -135,8 +135,8 @@ def check_fine_tuned(fine_tuned):
         [
             (torch.tensor([2.0]), "The copy has not moved. Does the optimizer "
              "hold the parameters of the copy?"),
-            (torch.tensor([1.7006]), "That is Adam. Use plain gradient descent, "
-             "torch.optim.SGD."),
+            (torch.tensor([1.7006]), "That is Adam. Use plain gradient "
+             "descent, torch.optim.SGD."),
             (torch.tensor([1.6]), "One step where steps = 3."),
         ],
     )  # fmt: skip
