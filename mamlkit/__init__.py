@@ -10,6 +10,7 @@ from mamlkit.evaluate import (
 from mamlkit.glyphs import load_glyphs
 from mamlkit.inner import adapt, functional_loss
 from mamlkit.models import CNN, MLP, BatchNorm, Wave
+from mamlkit.multistep import multi_step_loss
 from mamlkit.omniglot import load_omniglot
 from mamlkit.outer import History, cosine, map_tasks, meta_loss, meta_train
 from mamlkit.tasks import (
@@ -58,6 +59,7 @@ __all__ = [
     "mean_interval",
     "meta_loss",
     "meta_train",
+    "multi_step_loss",
     "proximal_loss",
     "reptile_loss",
     "save_checkpoint",

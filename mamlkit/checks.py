@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.nn.utils.parametrizations import _WeightNorm as _Parametrization
+from torch.nn.utils.weight_norm import WeightNorm as _Hook
 
+_WeightNorm = _Parametrization | _Hook
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 
 
@@ -68,6 +71,13 @@ def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
                 'wrong: use over_tasks="loop", or a norm without weights '
                 "followed by your own scale and shift (mamlkit.BatchNorm)"
             )
+        hooks = module._forward_pre_hooks.values()
+        if any(isinstance(m, _WeightNorm) for m in (module, *hooks)):
+            loss_fn.refuse_always = (
+                f"{kind} has weight_norm, whose second-order gradients "
+                "PyTorch gets wrong: write v * (g / v.norm(dim=1, "
+                "keepdim=True)) in a module of your own"
+            )
 
 
 def _check_training(n_tasks: int, iterations: int, meta_lr: float) -> None:
@@ -120,6 +130,15 @@ def _check_solver(strength: float, cg_steps: int) -> None:
         raise ValueError(f"strength must be finite and > 0, got {strength}")
     if cg_steps < 0:
         raise ValueError(f"cg_steps must be >= 0, got {cg_steps}")
+
+
+def _check_step_weights(weights, lr, steps: int) -> None:
+    rates = len(lr) if isinstance(lr, list | tuple) else steps
+    if steps < 1 or len(weights) != steps or rates != steps:
+        raise ValueError(
+            f"steps must be >= 1, with a weight for each step: {steps} "
+            f"steps, {len(weights)} weights, {rates} rates"
+        )
 
 
 def _compiler_found() -> bool:
