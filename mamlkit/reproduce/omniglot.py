@@ -131,6 +131,9 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
     torch.manual_seed(args.seed)
     net = build(args.model, args.ways)
     learner = LearnedRates(net, args.inner_lr, tuple(args.shared))
+    if args.model == "cnn":
+        # A sixth faster on CPUs; the weights are the same numbers.
+        learner.to(memory_format=torch.channels_last)
     whole = net if args.fixed_rates else learner
     before = begin_from(args.start, whole, args.ways) if args.start else None
 
@@ -139,7 +142,7 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
             return params, args.inner_lr
         return learner.split(params)
 
-    validation = draw("val", args, 2_000 // (args.ways * args.shots))
+    validation = draw("val", args, 2_000 // args.ways)
 
     def validate(params):
         weights, lr = parts(params)
@@ -167,11 +170,14 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
         generator=torch.Generator().manual_seed(args.seed),
         steps=args.steps,
         objective=meta_loss if args.fixed_rates else learner.objective,
+        # Large tasks gain nothing from being batched.
+        over_tasks="loop" if args.ways * args.shots >= 25 else "vmap",
         schedule=cosine(args.iterations),
         validate=validate,
         checkpoint=BUILD / "reproduce" / f"{args.name}.pt",
     )
     weights, lr = parts(history.params)
+    weights = {name: value.contiguous() for name, value in weights.items()}
     return net, weights, lr, {"history": history, "before": before}
 
 
@@ -215,13 +221,14 @@ def run(args: Namespace) -> None:
     seconds = history.seconds
     seconds += before["trained_seconds"] if before else 0.0
     judge = partial(accuracies, net, weights, lr=lr)
+    # So many tasks that a difference of 0.05 between steps is no accident.
     by_steps = 100 * judge(
-        draw("val", args, 2_000 // args.ways), steps=MOST_STEPS
+        draw("val", args, 8_000 // args.ways), steps=MOST_STEPS
     ).mean(0)
     # The fewest steps among those that are equally good.
     chosen = max(
         range(args.steps, MOST_STEPS + 1),
-        key=lambda step: round(by_steps[step].item(), 1),
+        key=lambda step: round(by_steps[step].item() / 0.05),
     )
     test = draw("test", args, args.test_tasks)
     found = 100 * judge(test, steps=MOST_STEPS)
