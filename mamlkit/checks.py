@@ -13,10 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
-from torch.nn.utils.parametrizations import _WeightNorm as _Parametrization
-from torch.nn.utils.weight_norm import WeightNorm as _Hook
 
-_WeightNorm = _Parametrization | _Hook
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 
 
@@ -71,8 +68,9 @@ def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
                 'wrong: use over_tasks="loop", or a norm without weights '
                 "followed by your own scale and shift (mamlkit.BatchNorm)"
             )
-        hooks = module._forward_pre_hooks.values()
-        if any(isinstance(m, _WeightNorm) for m in (module, *hooks)):
+        # PyTorch's two forms are a parametrisation and a hook, both private.
+        kinds = map(type, (module, *module._forward_pre_hooks.values()))
+        if any(k.__name__.endswith("WeightNorm") for k in kinds):
             loss_fn.refuse_always = (
                 f"{kind} has weight_norm, whose second-order gradients "
                 "PyTorch gets wrong: write v * (g / v.norm(dim=1, "
