@@ -6,6 +6,7 @@ from mamlkit.evaluate import (
     adaptation_curve,
     functional_accuracy,
     mean_interval,
+    slope_error,
 )
 from mamlkit.glyphs import load_glyphs
 from mamlkit.inner import adapt, functional_loss
@@ -63,4 +64,5 @@ __all__ = [
     "proximal_loss",
     "reptile_loss",
     "save_checkpoint",
+    "slope_error",
 ]

@@ -14,6 +14,7 @@ from mamlkit import (
     functional_accuracy,
     functional_loss,
     mean_interval,
+    slope_error,
 )
 
 
@@ -64,3 +65,20 @@ def test_the_interval_covers_the_mean_19_times_in_20():
 def test_an_interval_needs_two_tasks():
     with pytest.raises(ValueError, match="needs 2 tasks, got 1"):
         mean_interval(torch.zeros(1, 3))
+
+
+def test_slope_error_is_the_share_by_which_a_gradient_is_off():
+    params = {"w": torch.tensor([1.0, -2.0], dtype=torch.float64)}
+
+    def cubes(params):
+        return (params["w"] ** 3).sum()
+
+    right = {"w": 3 * params["w"] ** 2}
+    assert slope_error(cubes, params, right) < 1e-8
+    # Among twenty directions in the plane one lies near the gradient's own.
+    doubled = {"w": 2 * right["w"]}
+    assert 0.45 < slope_error(cubes, params, doubled) <= 0.5 + 1e-6
+    assert slope_error(cubes, params, doubled, directions=1) < 0.45
+    # Central differences of a cube are off by eps² along each direction.
+    coarse = slope_error(cubes, params, right, eps=0.1)
+    assert 0 < coarse <= 0.01 / sum(right["w"] ** 2) ** 0.5
