@@ -78,13 +78,17 @@ def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
             )
 
 
-def _check_training(n_tasks: int, iterations: int, meta_lr: float) -> None:
+def _check_training(
+    n_tasks: int, iterations: int, meta_lr: float, tasks_at_once: int | None
+) -> None:
     if n_tasks < 1:
         raise ValueError(f"n_tasks must be >= 1, got {n_tasks}")
     if iterations < 0:
         raise ValueError(f"iterations must be >= 0, got {iterations}")
     if not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
+    if tasks_at_once is not None and tasks_at_once < 1:
+        raise ValueError(f"tasks_at_once must be >= 1, got {tasks_at_once}")
 
 
 def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:

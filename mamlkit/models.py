@@ -50,6 +50,19 @@ class BatchNorm(nn.Module):
         return x + self.shift.view(-1, *[1] * (x.dim() - 2))
 
 
+class Linear(nn.Linear):
+    """PyTorch's layer, with the bias in an addition of its own.
+
+    The fused form costs `vmap` one more product in each direction: 3 % of a
+    meta-iteration on sinusoids.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x of shape (..., in_features) to (..., out_features)."""
+        x = F.linear(x, self.weight)
+        return x if self.bias is None else x + self.bias
+
+
 class MLP(nn.Sequential):
     """A fully connected ReLU network; the input is flattened.
 
@@ -73,11 +86,11 @@ class MLP(nn.Sequential):
         layers: list[nn.Module] = [nn.Flatten()]
         for width in hidden:
             # A bias before a batch norm would be subtracted again.
-            layers.append(nn.Linear(in_features, width, bias=not norm))
+            layers.append(Linear(in_features, width, bias=not norm))
             layers += [BatchNorm(width)] if norm else []
             layers.append(nn.ReLU())
             in_features = width
-        super().__init__(*layers, nn.Linear(in_features, out_features))
+        super().__init__(*layers, Linear(in_features, out_features))
 
 
 class CNN(nn.Module):

@@ -23,6 +23,7 @@ from mamlkit.inner import LossFn, Params, adapt, functional_loss
 from mamlkit.tasks import Batch, Tasks
 
 CHECKPOINT_SECONDS = 10.0
+MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 
 
 def map_tasks(
@@ -95,6 +96,31 @@ def meta_loss(
     return map_tasks(task_loss, tasks, over_tasks).mean()
 
 
+def in_parts(gradient: MetaGradient, size: int) -> MetaGradient:
+    """Let `gradient` see at most `size` tasks at a time.
+
+    Returns:
+        (params, loss_fn, tasks) -> (gradients by name, loss), the means over
+        all tasks, as `gradient` itself returns for all at once.
+    """
+
+    def mean_over_parts(params, loss_fn, tasks):
+        n_tasks = len(tasks.support.x)
+        total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
+        for first in range(0, n_tasks, size):
+            part = Tasks(
+                *(Batch(*(t[first : first + size] for t in b)) for b in tasks)
+            )
+            share = len(part.support.x) / n_tasks
+            grads, loss = gradient(params, loss_fn, part)
+            for name, g in grads.items():
+                sums[name].add_(g, alpha=share)
+            total = total + share * loss
+        return sums, total
+
+    return mean_over_parts
+
+
 @dataclass
 class History:
     """What happened during `meta_train`.
@@ -137,6 +163,7 @@ def meta_train(
     objective: Callable[..., Tensor] = meta_loss,
     first_order: bool = False,
     over_tasks: str = "vmap",
+    tasks_at_once: int | None = None,
     schedule: Callable[[int], float] | None = None,
     validate: Callable[[Params], float] | None = None,
     checkpoint: str | Path | None = None,
@@ -162,6 +189,8 @@ def meta_train(
         objective: called as `meta_loss` is; Adam follows its gradient.
         first_order: as in `adapt`.
         over_tasks: "vmap" or "loop".
+        tasks_at_once: add up the meta-gradient over parts of this many
+            tasks; memory is needed for one part. None: all at once.
         schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.
         validate: params -> number, called 20 times, evenly spread.
         checkpoint: file to resume from, written every few seconds.
@@ -177,7 +206,7 @@ def meta_train(
         FloatingPointError: the meta-loss is not finite any more; `checkpoint`
             keeps the last good weights, `model` those it came with.
     """
-    _check_training(n_tasks, iterations, meta_lr)
+    _check_training(n_tasks, iterations, meta_lr, tasks_at_once)
     params = {
         name: p.detach().clone()
         for name, p in model.named_parameters()
@@ -231,6 +260,8 @@ def meta_train(
         meta_gradient = torch.compile(grad_and_value(follow))
     else:
         meta_gradient = partial(_meta_gradient, follow)
+    if tasks_at_once:
+        meta_gradient = in_parts(meta_gradient, tasks_at_once)
     validate_after = {(i + 1) * iterations // 20 for i in range(20)}
     begun = time.perf_counter() - history.seconds
     saved_at = history.seconds

@@ -248,6 +248,28 @@ def test_loop_trains_to_the_same_numbers_as_vmap():
         assert a == pytest.approx(b, rel=1e-3)
 
 
+@pytest.mark.parametrize("compile", [False, True])
+def test_tasks_taken_in_parts_train_to_the_same_numbers(compile):
+    _, whole = train(n_tasks=5)
+    # Parts of 2, 2 and 1: each counts by its size.
+    _, parts = train(n_tasks=5, tasks_at_once=2, compile=compile)
+    for a, b in zip(whole.loss, parts.loss):
+        assert a == pytest.approx(b, rel=1e-3)
+    for name, p in whole.params.items():
+        torch.testing.assert_close(parts.params[name], p, rtol=1e-3, atol=1e-4)
+
+
+def test_tasks_taken_in_parts_are_seen_in_parts():
+    sizes = []
+
+    def objective(params, loss_fn, tasks, **settings):
+        sizes.append(len(tasks.query.x))
+        return meta_loss(params, loss_fn, tasks, **settings)
+
+    train(n_tasks=5, iterations=1, objective=objective, tasks_at_once=2)
+    assert sizes == [2, 2, 1]
+
+
 def test_validation_is_called_twenty_times_with_the_current_weights():
     seen = []
 
@@ -400,6 +422,7 @@ def test_fused_norms_with_weights_are_refused_under_vmap_only(norm):
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
+        ({"tasks_at_once": 0}, "tasks_at_once must be >= 1"),
         ({"n_tasks": 0}, "n_tasks must be >= 1"),
         ({"iterations": -1}, "iterations must be >= 0"),
         ({"meta_lr": float("nan")}, "meta_lr must be finite"),
