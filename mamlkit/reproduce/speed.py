@@ -20,7 +20,7 @@ from torch.func import grad_and_value
 
 from mamlkit.inner import functional_loss
 from mamlkit.models import CNN, MLP
-from mamlkit.outer import in_parts, meta_loss
+from mamlkit.outer import COMPILE, meta_loss
 from mamlkit.reproduce import write_result
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
@@ -96,11 +96,7 @@ def with_ours(model, criterion, tasks, lr, steps, variant):
         steps=steps,
         over_tasks="loop" if variant == "loop" else "vmap",
     )
-    compiled = torch.compile(grad_and_value(objective))
-    if isinstance(model, CNN):
-        # What 8 tasks leave for the backward pass stays in the cache.
-        compiled = in_parts(compiled, 8)
-
+    compiled = torch.compile(grad_and_value(objective), options=COMPILE)
     params = dict(model.named_parameters())
     constants = {name: p.detach() for name, p in params.items()}
 
