@@ -9,6 +9,7 @@ from mamlkit.evaluate import (
     slope_error,
 )
 from mamlkit.glyphs import load_glyphs
+from mamlkit.gradient import in_parts
 from mamlkit.inner import adapt, functional_loss
 from mamlkit.models import CNN, MLP, BatchNorm, Wave
 from mamlkit.multistep import multi_step_loss
@@ -53,6 +54,7 @@ __all__ = [
     "functional_loss",
     "imaml_loss",
     "implicit_gradient",
+    "in_parts",
     "load_checkpoint",
     "load_glyphs",
     "load_omniglot",

@@ -150,7 +150,7 @@ def _compiler_found() -> bool:
     warnings.warn(
         "compile=True needs a C++ compiler and none was found: training "
         "uncompiled",
-        stacklevel=3,
+        stacklevel=4,
     )
     return False
 

@@ -9,23 +9,20 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import grad_and_value, vmap
+from torch.func import vmap
 from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.checks import (
     _check_tasks,
     _check_training,
-    _compiler_found,
     _diverged,
 )
+from mamlkit.gradient import gradient_of, in_parts
 from mamlkit.inner import LossFn, Params, adapt, functional_loss
 from mamlkit.tasks import Batch, Tasks
 
 CHECKPOINT_SECONDS = 10.0
-# Its conversions between layouts cost a CNN a quarter of the time.
-COMPILE = {"layout_optimization": False}
-MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 
 
 def map_tasks(
@@ -96,31 +93,6 @@ def meta_loss(
         return loss_fn(adapted, query)
 
     return map_tasks(task_loss, tasks, over_tasks).mean()
-
-
-def in_parts(gradient: MetaGradient, size: int) -> MetaGradient:
-    """Let `gradient` see at most `size` tasks at a time.
-
-    Returns:
-        (params, loss_fn, tasks) -> (gradients by name, loss), the means over
-        all tasks, as `gradient` itself returns for all at once.
-    """
-
-    def mean_over_parts(params, loss_fn, tasks):
-        n_tasks = len(tasks.support.x)
-        total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
-        for first in range(0, n_tasks, size):
-            part = Tasks(
-                *(Batch(*(t[first : first + size] for t in b)) for b in tasks)
-            )
-            share = len(part.support.x) / n_tasks
-            grads, loss = gradient(params, loss_fn, part)
-            for name, g in grads.items():
-                sums[name].add_(g, alpha=share)
-            total = total + share * loss
-        return sums, total
-
-    return mean_over_parts
 
 
 @dataclass
@@ -257,11 +229,7 @@ def meta_train(
         first_order=first_order,
         over_tasks=over_tasks,
     )
-    if compile and _compiler_found():
-        # One graph for the inner steps, the meta-loss and its gradient.
-        meta_gradient = torch.compile(grad_and_value(follow), options=COMPILE)
-    else:
-        meta_gradient = partial(_meta_gradient, follow)
+    meta_gradient = gradient_of(follow, compile=compile)
     if tasks_at_once:
         meta_gradient = in_parts(meta_gradient, tasks_at_once)
     validate_after = {(i + 1) * iterations // 20 for i in range(20)}
@@ -305,14 +273,6 @@ def meta_train(
             if name in params:
                 p.copy_(params[name])
     return history
-
-
-def _meta_gradient(objective, params, loss_fn, tasks):
-    """What `grad_and_value(objective)` returns, in three quarters its time."""
-    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    loss = objective(leaves, loss_fn, tasks)
-    loss.backward()
-    return {name: leaf.grad for name, leaf in leaves.items()}, loss
 
 
 def _resume(state, history, optimizer, generator) -> int:

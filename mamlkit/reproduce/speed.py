@@ -16,11 +16,11 @@ from statistics import median
 
 import torch
 from torch import nn
-from torch.func import grad_and_value
 
+from mamlkit.gradient import gradient_of
 from mamlkit.inner import functional_loss
 from mamlkit.models import CNN, MLP
-from mamlkit.outer import COMPILE, meta_loss
+from mamlkit.outer import meta_loss
 from mamlkit.reproduce import write_result
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
@@ -96,7 +96,7 @@ def with_ours(model, criterion, tasks, lr, steps, variant):
         steps=steps,
         over_tasks="loop" if variant == "loop" else "vmap",
     )
-    compiled = torch.compile(grad_and_value(objective), options=COMPILE)
+    compiled = gradient_of(objective, compile=True)
     params = dict(model.named_parameters())
     constants = {name: p.detach() for name, p in params.items()}
 
