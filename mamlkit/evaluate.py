@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from mamlkit.checks import _check_tasks
 from mamlkit.inner import LossFn, Params, adapt
@@ -133,3 +133,28 @@ def slope_error(
         wrong = (slope - (up - down) / (2 * eps)).abs() / length
         worst = max(worst, wrong.item())
     return worst
+
+
+def one_by_one(
+    model: nn.Module, params: Params, support_x: Tensor, x: Tensor
+) -> Tensor:
+    """Classify examples that do not see each other: not transductively.
+
+    Each is put beside the support set, so that batch normalisation meets
+    what the task's parameters were adapted on, and one example more.
+
+    Args:
+        model: a classifier.
+        params: θ′, adapted to the support set.
+        support_x: shape (support examples, *features).
+        x: shape (examples, *features), any number of them.
+
+    Returns:
+        logits, shape (examples, n_way).
+    """
+
+    def beside_support(one):
+        batch = torch.cat([support_x, one.unsqueeze(0)])
+        return functional_call(model, params, (batch,))[-1]
+
+    return vmap(beside_support)(x)
