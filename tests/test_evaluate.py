@@ -14,6 +14,7 @@ from mamlkit import (
     functional_accuracy,
     functional_loss,
     mean_interval,
+    one_by_one,
     slope_error,
 )
 
@@ -82,3 +83,18 @@ def test_slope_error_is_the_share_by_which_a_gradient_is_off():
     # Central differences of a cube are off by eps² along each direction.
     coarse = slope_error(cubes, params, right, eps=0.1)
     assert 0 < coarse <= 0.01 / sum(right["w"] ** 2) ** 0.5
+
+
+def test_one_by_one_is_a_batch_of_support_and_one():
+    torch.manual_seed(0)
+    model = CNN(3, width=4)
+    params, support_x = params_of(model), torch.rand(6, 1, 28, 28)
+    x = torch.rand(4, 1, 28, 28)
+    with torch.no_grad():
+        logits = one_by_one(model, params, support_x, x)
+        assert logits.shape == (4, 3)
+        for i in range(4):
+            by_hand = model(torch.cat([support_x, x[i : i + 1]]))[-1]
+            torch.testing.assert_close(logits[i], by_hand)
+        alone = one_by_one(model, params, support_x, x[:1])
+    torch.testing.assert_close(alone[0], logits[0])
