@@ -88,7 +88,8 @@ def test_slope_error_is_the_share_by_which_a_gradient_is_off():
 def test_one_by_one_is_a_batch_of_support_and_one():
     torch.manual_seed(0)
     model = CNN(3, width=4)
-    params, support_x = params_of(model), torch.rand(6, 1, 28, 28)
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    support_x = torch.rand(6, 1, 28, 28)
     x = torch.rand(4, 1, 28, 28)
     with torch.no_grad():
         logits = one_by_one(model, params, support_x, x)
