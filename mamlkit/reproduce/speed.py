@@ -32,7 +32,7 @@ PROBLEMS = {
 }
 
 # Without this glibc hands large tensors back to the system, which zeroes their
-# pages anew at every iteration: up to a fifth of the time of batched tasks.
+# pages anew at every iteration, which batched tasks pay for most.
 KEEP_MEMORY = (
     "glibc.malloc.hugetlb=1"
     ":glibc.malloc.mmap_threshold=2000000000"
