@@ -99,7 +99,7 @@ def _draw(p: dict[str, Tensor], w: dict[str, Tensor]) -> Tensor:
     locks = spot(
         u, v + 0.8, p["width"] + p["volume"], p["height"] + p["volume"] * 0.7
     ) * _inside(p["length"] - v)
-    fringe = skull * _inside(
+    fringe = torch.maximum(skull, locks) * _inside(
         -p["fringe"] * p["height"] + p["part"] * 3 * u - v
         - 0.06 * (u - 6 * p["part"]) ** 2 + 2
     )  # fmt: skip

@@ -67,12 +67,12 @@ def _check_people(folder, files: dict[str, list[Path]], k_shot: int) -> None:
     counts = {n: len(paths) for n, paths in files.items() if n != "strangers"}
     if len(counts) < 2:
         raise ValueError(
-            f"{folder} has {len(counts)} sub-folders with people: make one "
-            "for each person, two at least"
+            f"{folder} needs a sub-folder for each person, two at least; "
+            f"found {len(counts)}"
         )
     for name, count in counts.items():
         if count < k_shot:
             raise ValueError(
-                f"{name} has {count} pictures: put at least {k_shot} into "
+                f"{name} has {count} of {k_shot} pictures: put more into "
                 f"{Path(folder) / name}"
             )

@@ -234,3 +234,29 @@ def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
     plain, mirrored = max(seen, key=len).split(30)
     assert torch.equal(mirrored, plain.flip(-1))
     assert not torch.equal(mirrored, plain)
+
+
+def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
+    run("--model", "mlp")
+    seen, drawn = [], []
+    monkeypatch.setattr(
+        omniglot, "draw", lambda split, *rest: drawn.append(split) or tasks()
+    )
+    episodes = omniglot.Episodes
+
+    def watched(images, n_way):
+        seen.append(images)
+        return episodes(images, n_way)
+
+    monkeypatch.setattr(omniglot, "Episodes", watched)
+    result = run("--model", "mlp", "--refit")
+    assert result["experiment"] == "omniglot_mlp_5way_1shot_refit"
+    before = result["settings"]["started_from"]
+    assert before["name"] == "omniglot_mlp_5way_1shot"
+    assert result["seconds"] > before["trained_seconds"] > 0
+    (images,) = seen  # of 30 and 10 characters
+    assert torch.equal(images[30:], omniglot.load_omniglot("val"))
+    # Nothing may be chosen with characters that were trained on.
+    assert result["curve"] == [] and drawn == ["test"]
+    assert result["settings"]["validation_by_steps"] is None
+    assert result["settings"]["test_steps"] == 1

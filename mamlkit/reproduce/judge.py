@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from mamlkit.evaluate import adaptation_curve, functional_accuracy
+from mamlkit.evaluate import one_by_one as alone
 from mamlkit.inner import Params, adapt, functional_loss
 from mamlkit.outer import map_tasks
 from mamlkit.tasks import Batch, Tasks
@@ -54,13 +54,9 @@ def accuracies(
     loss_fn = functional_loss(net, F.cross_entropy)
 
     def judge_singly(support, query):
-        def right(x, y):
-            batch = torch.cat([support.x, x.unsqueeze(0)])
-            logits = functional_call(net, adapted, (batch,))
-            return (logits[-1].argmax() == y).float()
-
         adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        return vmap(right)(*query).mean()
+        logits = alone(net, adapted, support.x, query.x)
+        return (logits.argmax(-1) == query.y).float().mean()
 
     def judge(chunk):
         if one_by_one:
