@@ -12,7 +12,8 @@ def read_picture(path: str | Path) -> Tensor:
     """Read one picture as the faces are drawn: grey, small, dark is 1.
 
     The largest square in its middle is kept, turned as the camera says, and
-    stretched so that its lightest point is 0 and its darkest 1.
+    stretched so that its lightest point is 0 and its darkest 1. What is
+    transparent becomes white.
 
     Args:
         path: JPEG, PNG or whatever else Pillow reads.
@@ -21,16 +22,19 @@ def read_picture(path: str | Path) -> Tensor:
         float32, shape (1, 28, 28).
 
     Raises:
-        ValueError: the file cannot be read as a picture.
+        ValueError: the file cannot be read as a picture, or has one tone.
     """
     try:
         with Image.open(path) as file:
-            grey = ImageOps.exif_transpose(file).convert("L")
+            picture = ImageOps.exif_transpose(file).convert("RGBA")
     except (OSError, SyntaxError, ValueError):
         raise ValueError(
             f"{path} is no readable picture: save it as JPEG or PNG, or "
             "take it away"
         ) from None
+    white = Image.new("RGBA", picture.size, "white")  # where it is see-through
+    grey = Image.alpha_composite(white, picture).convert("L")
+    _check_tones(path, grey)
     grey = ImageOps.autocontrast(ImageOps.fit(grey, (28, 28)))
     return 1 - torch.tensor(np.array(grey)[None] / 255, dtype=torch.float32)
 
@@ -41,7 +45,8 @@ def load_people(folder: str | Path, k_shot: int = 3) -> dict[str, Tensor]:
     A sub-folder called `strangers` may hold pictures of anybody else.
 
     Args:
-        folder: holds the sub-folders; hidden files are passed over.
+        folder: holds the sub-folders, `~` is your home; hidden files are
+            passed over.
         k_shot: pictures that each person must have at least.
 
     Returns:
@@ -53,7 +58,7 @@ def load_people(folder: str | Path, k_shot: int = 3) -> dict[str, Tensor]:
     """
     files = {
         place.name: sorted(place.glob("[!.]*"))
-        for place in sorted(Path(folder).glob("[!.]*/"))
+        for place in sorted(Path(folder).expanduser().glob("[!.]*/"))
     }
     _check_people(folder, files, k_shot)
     return {
@@ -63,7 +68,21 @@ def load_people(folder: str | Path, k_shot: int = 3) -> dict[str, Tensor]:
     }
 
 
+def _check_tones(path, grey: Image.Image) -> None:
+    low, high = grey.getextrema()
+    if low == high:
+        raise ValueError(f"{path} has one tone all over: take it away")
+
+
 def _check_people(folder, files: dict[str, list[Path]], k_shot: int) -> None:
+    if not Path(folder).expanduser().is_dir():
+        raise ValueError(f"there is no folder {folder}")
+    for name in files:
+        if name.lower() == "strangers" != name:
+            raise ValueError(
+                f"{Path(folder) / name}: write strangers in small letters, "
+                "or they are a person of the house"
+            )
     counts = {n: len(paths) for n, paths in files.items() if n != "strangers"}
     if len(counts) < 2:
         raise ValueError(

@@ -57,8 +57,18 @@ def test_a_camera_held_sideways_is_turned(tmp_path):
     assert x[0, 0].min() == 1 and x[0, -1].max() == 0
 
 
-def test_an_empty_picture_is_finite(tmp_path):
-    assert read_picture(write(tmp_path / "a.png", ramp() * 0)).isfinite().all()
+def test_what_is_transparent_becomes_white(tmp_path):
+    """A drawing program leaves the ground transparent, often black below."""
+    drawing = np.zeros((28, 28, 4))
+    drawing[10:18, 10:18, 3] = 255
+    x = read_picture(write(tmp_path / "a.png", drawing))
+    assert x[0, 10:18, 10:18].min() == 1 and x.sum() == 64
+
+
+def test_a_picture_of_one_tone_is_refused(tmp_path):
+    path = write(tmp_path / "a.png", ramp() * 0 + 127)
+    with pytest.raises(ValueError, match="a.png has one tone all over"):
+        read_picture(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
@@ -102,8 +112,15 @@ def test_too_few_people_or_pictures_are_refused(household):
         ValueError, match="Cy needs a sub-folder for each person.*found 0"
     ):
         load_people(household / "Cy")
-    with pytest.raises(ValueError, match="gone needs a sub-folder"):
-        load_people(household / "gone")
+    for no_folder in ("gone", "Ada/0.png"):
+        with pytest.raises(ValueError, match=f"is no folder .*{no_folder}"):
+            load_people(household / no_folder)
+
+
+def test_a_tilde_is_the_home_of_the_user(household, monkeypatch):
+    monkeypatch.setenv("HOME", str(household.parent))
+    monkeypatch.setenv("USERPROFILE", str(household.parent))
+    assert [*load_people(f"~/{household.name}")] == ["Ada", "Bo"]
 
 
 def test_strangers_are_no_people_of_the_house(tmp_path):
@@ -111,3 +128,11 @@ def test_strangers_are_no_people_of_the_house(tmp_path):
         write(tmp_path / name / "0.png", ramp())
     with pytest.raises(ValueError, match="two at least; found 1"):
         load_people(tmp_path, k_shot=1)
+
+
+def test_strangers_in_capitals_are_asked_for_again(household):
+    write(household / "Strangers" / "0.png", ramp())
+    with pytest.raises(
+        ValueError, match="Strangers: write strangers in small"
+    ):
+        load_people(household)

@@ -14,7 +14,7 @@ class _Device:
     """Takes work at once and does it later, as a GPU does."""
 
     def __init__(self, durations):
-        self.durations, self.calls = durations, 0
+        self.durations, self.calls, self.read = durations, 0, False
         self.now = self.busy_until = 0.0
 
     def start(self):
@@ -27,19 +27,29 @@ class _Device:
         self.now = max(self.now, self.busy_until)
 
     def clock(self):
+        self.read = True
         return self.now
 
 
 def check_time_calls(time_calls):
-    """Five calls on a toy device, after a first one that is slow or fast."""
-    timed = (1.0, 1.25, 7.0, 3.0, 1.5)
-    for first in (9.0, 0.25):
+    """Calls on a toy device, after a first one that is slow or fast."""
+    for first, timed in (
+        (9.0, (1.0, 1.25, 7.0, 3.0, 1.5)),
+        (0.25, (1.0, 1.25, 7.0, 3.0, 1.5)),
+        (9.0, (1.0, 7.0, 1.5)),
+    ):
+        n = len(timed)
         device = _Device((first, *timed))
-        found = time_calls(device.start, device.wait, device.clock, 5)
+        found = time_calls(device.start, device.wait, device.clock, n)
         require(
-            device.calls == 6,
-            f"start() was called {device.calls} times. With repeats = 5 it "
-            "should be 6: once to warm up, untimed, then 5 times.",
+            device.calls == n + 1,
+            f"start() was called {device.calls} times. With repeats = {n} it "
+            f"should be {n + 1}: once to warm up, untimed, then {n} times.",
+        )
+        require(
+            device.read,
+            "You never call clock(): the device has a time of its own, which "
+            "no other clock knows.",
         )
         delayed = (first + timed[0], *timed[1:])
         compare(
@@ -53,7 +63,7 @@ def check_time_calls(time_calls):
                  "still running when the clock starts: wait for it, too."),
                 (torch.tensor(mean(timed) + LAUNCH), "This is the mean, "
                  "which one disturbed call spoils. Take the median."),
-                (torch.tensor(sum(timed) / 5 + LAUNCH / 5), "All calls are "
+                (torch.tensor((sum(timed) + LAUNCH) / n), "All calls are "
                  "timed as one, so the disturbed one is in it. Time each, "
                  "and take the median."),
                 (torch.tensor(min(timed) + LAUNCH), "This is the luckiest "
@@ -65,30 +75,23 @@ def check_time_calls(time_calls):
 
 
 def check_batched_step(batched_step):
-    """Three linear models of two inputs and two outputs, two examples."""
-    w = torch.tensor(
-        [[[1.0, 0.0], [0.0, 1.0]], [[2.0, 1.0], [0.0, 3.0]], [[0.5, 0.0]] * 2]
-    )
-    x = torch.tensor(
-        [[[1.0, 2.0], [0.0, 1.0]], [[1.0, 0.0], [3.0, 1.0]], [[2.0, 2.0]] * 2]
-    )
-    y = torch.tensor(
-        [[[0.0, 1.0], [2.0, 0.0]], [[1.0, 1.0], [0.0, 2.0]], [[1.0, 3.0]] * 2]
-    )
-    before, lr = w.clone(), 0.5
-    found = batched_step(w, x, y, lr)
-    require(
-        torch.equal(w, before),
-        "You changed weights itself. Make a new one.",
-    )
-    error = x @ w.mT - y
-    total = error.mT @ x  # of each task: (out, in)
-    step = lr * 2 * total / 4
-    compare(
-        found,
-        w - step,
-        "The new weights of three tasks",
-        [
+    """Three linear models: square ones, which hide nothing, then others."""
+    generator, lr = torch.Generator().manual_seed(0), 0.5
+    for n_out, n_in, k in ((2, 2, 2), (2, 5, 3)):
+        w, x, y = (
+            torch.randint(-3, 4, shape, generator=generator).float()
+            for shape in ((3, n_out, n_in), (3, k, n_in), (3, k, n_out))
+        )
+        before = w.clone()
+        found = batched_step(w, x, y, lr)
+        require(
+            torch.equal(w, before),
+            "You changed weights itself. Make a new one.",
+        )
+        error = x @ w.mT - y
+        total = error.mT @ x  # of each task: (out, in)
+        step = lr * 2 * total / (k * n_out)
+        wrong = [
             (step / lr, "This is the gradient. Return the weights "
              "after the step."),
             (w + step, "You walk uphill: subtract."),
@@ -99,14 +102,20 @@ def check_batched_step(batched_step):
             (w - step / 3, "You divide by the number of tasks as well. A "
              "task's loss is a mean over its own errors."),
             (w - step / 2, "The 2 of the square's derivative is missing."),
-            (w - step * 4, "This is the step of the summed loss: divide by "
-             "the number of errors of one task, examples times outputs."),
-            (w - step * 2, "You divide by the examples only; the loss is a "
-             "mean over examples and outputs."),
-            (w - step.mT, "Inputs and outputs are swapped: weights "
-             "has shape (tasks, out, in)."),
-        ],
-    )  # fmt: skip
+            (w - step * k * n_out, "This is the step of the summed loss: "
+             "divide by the number of errors of one task, examples times "
+             "outputs."),
+            (w - step * n_out, "You divide by the examples only; the loss is "
+             "a mean over examples and outputs."),
+            (w - step * k / n_in, "You divide by the number of weights. The "
+             "loss is a mean over errors: examples times outputs."),
+            (w - step * n_out / n_in, "You divide by the numbers in a task's "
+             "x. The loss is a mean over errors: examples times outputs."),
+        ]  # fmt: skip
+        if n_out == n_in:
+            swapped = "Inputs and outputs are swapped: weights has shape "
+            wrong.append((w - step.mT, f"{swapped}(tasks, out, in)."))
+        compare(found, w - step, "The new weights of three tasks", wrong)
 
 
 def check_repaid_after(repaid_after):
@@ -116,6 +125,8 @@ def check_repaid_after(repaid_after):
         torch.tensor(1600.0),
         "4 s, repaid by 3 ms against 0.5 ms,",
         [
+            (torch.tensor(1601.0), "A number that divides evenly needs no "
+             "rounding up."),
             (torch.tensor(1.6), "Price and gain are in different units: 1 s "
              "is 1000 ms."),
             (torch.tensor(2.0), "Price and gain are in different units, and "
@@ -143,6 +154,24 @@ def check_repaid_after(repaid_after):
              "iteration: round up, to a whole number."),
         ],
     )  # fmt: skip
+    compare(
+        as_scalar(repaid_after(4.0, 3.5, 0.5)),
+        torch.tensor(1334.0),
+        "4 s, repaid by 3.5 ms against 0.5 ms,",
+        [
+            (torch.tensor(1333.0), "After 1333 iterations 1 ms is still "
+             "missing: round up, not to the nearest."),
+        ],
+    )  # fmt: skip
+    compare(
+        as_scalar(repaid_after(0.125, 3.0, 1.0)),
+        torch.tensor(63.0),
+        "0.125 s, repaid by 3 ms against 1 ms,",
+        [
+            (torch.tensor(62.0), "You take something off the price. It is "
+             "what compiling took, and nothing else."),
+        ],
+    )  # fmt: skip
     for slow, fast in ((1.0, 1.0), (1.0, 2.0)):
         try:
             never = repaid_after(5.0, slow, fast)
@@ -156,12 +185,17 @@ def check_repaid_after(repaid_after):
 
 
 def check_share(share):
-    """Ten tasks among four processes, and eight, which divide evenly."""
-    for n_tasks in (8, 10):
-        found = [share(n_tasks, rank, 4) for rank in range(4)]
+    """Tasks that divide evenly among the processes, and that do not."""
+    for n_tasks, world in ((8, 4), (10, 4), (7, 3)):
+        found = [share(n_tasks, rank, world) for rank in range(world)]
         require(
-            all(isinstance(f, tuple) and len(f) == 2 for f in found),
+            all(isinstance(f, tuple | list) and len(f) == 2 for f in found),
             "Return a pair: the indices, and a number to multiply with.",
+        )
+        require(
+            not any(isinstance(which, slice) for which, _ in found),
+            "Return the indices themselves, as a range or a list of them, "
+            "not a slice.",
         )
         parts = [[int(i) for i in which] for which, _ in found]
         taken = sorted(i for part in parts for i in part)
@@ -189,16 +223,16 @@ def check_share(share):
         compare(
             weights,
             torch.tensor(sizes) / n_tasks,
-            f"The weights of 4 processes with {sizes} tasks",
+            f"The weights of {world} processes with {sizes} tasks",
             [
-                (torch.full((4,), 0.25), "Every process counts the same, so "
-                 f"a task counts more in a small part: sizes are {sizes}."),
+                (torch.full((world,), 1 / world), "Every process counts the "
+                 f"same, so a task counts more in a small part: {sizes}."),
                 (torch.tensor(sizes).float(), "The weights should add up to "
                  "1: divide by the number of tasks."),
                 (1 / torch.tensor(sizes), "You divide by the size of the "
                  "part, which its mean has done already."),
-                (torch.ones(4), "The gradients are added up as they are: "
-                 "four means make four times the gradient."),
+                (torch.ones(world), "The gradients are added up as they are: "
+                 f"{world} means make {world} times the gradient."),
             ],
         )  # fmt: skip
 
@@ -288,6 +322,21 @@ def time_calls(start, wait, clock, repeats):
 """,
                 "was called 5 times",
             ),
+            (
+                """
+def time_calls(start, wait, clock, repeats):
+    import time
+
+    times = []
+    for _ in range(repeats + 1):
+        begun = time.perf_counter()
+        start()
+        wait()
+        times.append(time.perf_counter() - begun)
+    return torch.tensor(times[1:]).median().item()
+""",
+                "never call clock()",
+            ),
             (_time(after_call="pass"), "hand the work over"),
             (_time(after_warm_up="pass"), "The warm-up is still running"),
             (_time(result="sum(times) / repeats"), "This is the mean"),
@@ -352,6 +401,14 @@ def time_calls(start, wait, clock, repeats):
                 "by the examples only",
             ),
             (
+                _step("weights - lr * 2 * total / weights[0].numel()"),
+                "the number of weights",
+            ),
+            (
+                _step("weights - lr * 2 * total / x[0].numel()"),
+                "the numbers in a task's x",
+            ),
+            (
                 _step("weights - lr * 2 * total.mT / error[0].numel()"),
                 "Inputs and outputs are swapped",
             ),
@@ -392,8 +449,17 @@ def time_calls(start, wait, clock, repeats):
                 _repaid("math.ceil(1000 * price * fast / slow)"),
                 "ratio that is rounded up",
             ),
-            (_repaid("int(1000 * price / (slow - fast))"), "still missing"),
+            (_repaid("int(1000 * price / (slow - fast))"), "2 ms are still"),
             (_repaid("1000 * price / (slow - fast)"), "two thirds"),
+            (
+                _repaid("int(1000 * price / (slow - fast)) + 1"),
+                "needs no rounding up",
+            ),
+            (_repaid("round(1000 * price / (slow - fast))"), "1 ms is still"),
+            (
+                _repaid("math.ceil((1000 * price - fast) / (slow - fast))"),
+                "off the price",
+            ),
             (_repaid(never="0"), "nothing is saved"),
             (
                 """
@@ -419,7 +485,7 @@ def repaid_after(price, slow, fast):
                     "(rank + 1) * (n_tasks // world))",
                     "1 / world",
                 ),
-                "nobody takes",
+                "Of 10 tasks nobody takes",
             ),
             (
                 _share("range(rank * 2, n_tasks if rank == 3 else rank*2+2)"),
@@ -435,7 +501,12 @@ def repaid_after(price, slow, fast):
             (_share(weight="1 / world"), "counts the same"),
             (_share(weight="len(which)"), "should add up to 1"),
             (_share(weight="1 / len(which)"), "has done already"),
-            (_share(weight="1"), "four times the gradient"),
+            (_share(weight="1"), "times the gradient"),
+            (_share("slice(rank, None, world)", "1 / world"), "not a slice"),
+            (
+                _share("range(rank, n_tasks, 4)", "len(which) / n_tasks"),
+                "Of 7 tasks",
+            ),
             (
                 """
 def share(n_tasks, rank, world):

@@ -21,32 +21,35 @@ def _two(found: object, what: str) -> list:
 
 
 def check_door_rates(door_rates):
-    """Five members and four strangers, one of each just at the threshold."""
+    """Five members and six strangers, one of each just at the threshold."""
     members = torch.tensor([0.9, 0.8, 0.6, 0.5, 0.95])
-    strangers = torch.tensor([0.7, 0.6, 0.3, 0.2])
+    strangers = torch.tensor([0.7, 0.6, 0.3, 0.2, 0.1, 0.05])
     found = door_rates(members, strangers, 0.6)
     let_in, refused = _two(found, "(let_in, refused)")
     counts = torch.tensor(2.0), torch.tensor(1.0)
     at_tau = "At a confidence of exactly tau the door opens: >= and <."
     if all(isinstance(value, torch.Tensor) for value in (let_in, refused)):
         require(
-            (round(let_in.item(), 3), round(refused.item(), 3)) != (0.2, 0.5),
+            (round(let_in.item(), 3), round(refused.item(), 3))
+            != (0.2, 0.333),
             "These two are the other way round: strangers let in come first.",
         )
     compare(
         let_in,
-        torch.tensor(0.5),
+        torch.tensor(1 / 3),
         "The share of strangers let in",
         [
             (counts[0], "This is a number of visits. Divide by how many "
              "strangers came."),
-            (torch.tensor(0.25), at_tau),
+            (torch.tensor(1 / 6), at_tau),
+            (torch.tensor(2 / 3), "This is the share of strangers kept "
+             "out."),
             (torch.tensor(0.8), "This is the share of members let in. "
              "Strangers are asked for."),
-            (torch.tensor(2 / 9), "You divide by all visitors. Divide by the "
+            (torch.tensor(2 / 11), "You divide by all visitors. Divide by the "
              "strangers alone: the rate must not depend on how many members "
              "come."),
-            (torch.tensor(50.0), "This is in percent. A share lies in [0, "
+            (torch.tensor(100 / 3), "This is in percent. A share lies in [0, "
              "1]."),
         ],
     )  # fmt: skip
@@ -59,37 +62,50 @@ def check_door_rates(door_rates):
              "refused here and let in there. The door opens at tau."),
             (torch.tensor(0.8), "This is the share of members who get in. "
              "Count those who do not."),
-            (torch.tensor(0.5), "This is the share of strangers refused, "
+            (torch.tensor(2 / 3), "This is the share of strangers refused, "
              "which is right to do. Members are asked for."),
-            (torch.tensor(1 / 9), "You divide the refused by all visitors. "
+            (torch.tensor(1 / 11), "You divide the refused by all visitors. "
              "Divide by the members alone."),
         ],
     )  # fmt: skip
+    wide_open = _two(door_rates(members, strangers, 0.25), "(let_in, refused)")
+    compare(
+        torch.stack(wide_open),
+        torch.tensor([0.5, 0.0]),
+        "With tau = 0.25, (let_in, refused)",
+        [(torch.tensor([1 / 3, 0.2]), "The threshold is fixed in your code.")],
+    )
 
 
 def check_doubtful_targets(doubtful_targets):
-    """Three ways; y of two households with strangers numbered 3 to 5."""
-    y = torch.tensor([[0, 2, 4, 1], [3, 1, 5, 2]])
+    """Three ways; y of two households with strangers numbered 3 to 7."""
+    y = torch.tensor([[0, 2, 4, 1], [3, 1, 7, 2]])
     before = y.clone()
-    found = doubtful_targets(y, 3)
+    try:
+        found = doubtful_targets(y, 3)
+    except IndexError:
+        require(False, "A y of 7 was too much for your code. There may be "
+                "more strangers than members.")  # fmt: skip
     require(torch.equal(y, before), "You changed y itself. Make new targets.")
     third = 1 / 3
-    rows = torch.cat([torch.eye(3), torch.full((3, 3), third)])
-    right = rows[y]
-    hard = torch.cat([torch.eye(3), torch.zeros(3, 3)])[y]
-    ones = torch.cat([torch.eye(3), torch.ones(3, 3)])[y]
-    soft = torch.cat([0.9 * torch.eye(3) + 0.1 / 3, torch.full((3, 3), third)])
-    last = torch.cat([torch.eye(3), torch.eye(3)[[2, 2, 2]]])[y]
-    wrapped = torch.cat([torch.eye(3), torch.eye(3)])[y]
-    six = torch.cat([torch.eye(3), torch.full((3, 3), 1 / 6)])[y]
+    eye = torch.eye(3)
+
+    def table(strangers, members=eye):
+        return torch.cat([members, strangers.expand(5, 3)])[y]
+
+    right = table(torch.tensor(third))
+    hard, ones = table(torch.tensor(0.0)), table(torch.tensor(1.0))
+    soft = table(torch.tensor(third), 0.9 * eye + 0.1 / 3)
+    last, six = table(eye[2]), table(torch.tensor(1 / 6))
+    wrapped = eye[y % 3]
     if isinstance(found, torch.Tensor):
         require(
-            found.shape != (*y.shape, 6),
+            found.shape[-1:] == (3,),
             "There is an output for each stranger. A network of n_way "
             "outputs has none: the last axis is n_way long.",
         )
         require(
-            found.is_floating_point(),
+            found.dtype == torch.float32,
             f"Distributions are float32, these are {found.dtype}.",
         )
     compare(
@@ -103,7 +119,7 @@ def check_doubtful_targets(doubtful_targets):
              "Divide by n_way."),
             (torch.full_like(right, third), "Everybody is doubted, members "
              "too. Their rows are one-hot."),
-            (soft[y], "The members' rows are softened as well. Only "
+            (soft, "The members' rows are softened as well. Only "
              "strangers are in doubt."),
             (last, "Every stranger is called the last member."),
             (wrapped, "A stranger is called a member, one or another. Ask "
@@ -125,48 +141,54 @@ def check_doubtful_targets(doubtful_targets):
 
 
 def check_honest_door(honest_door):
-    """Seven to ten visits of each kind; a quarter may come in."""
-    val_m = torch.tensor([0.35, 0.45, 0.55, 0.75, 0.85, 0.9, 0.92, 0.95, 0.96])
-    val_s = torch.tensor([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8])
+    """Eight to ten visits of each kind; a quarter, then half may come in."""
+    val_m = torch.tensor(
+        [0.35, 0.45, 0.55, 0.75, 0.93, 0.94, 0.95, 0.96, 0.97]
+    )
+    val_s = torch.tensor([0.2, 0.3, 0.4, 0.5, 0.55, 0.6, 0.7, 0.8])
     test_m = torch.tensor([0.25, 0.4, 0.45, 0.7, 0.8, 0.9, 0.95, 0.97])
     test_s = torch.tensor(
-        [0.31, 0.43, 0.59, 0.62, 0.8, 0.81, 0.89, 0.91, 0.95, 0.96]
+        [0.31, 0.43, 0.58, 0.59, 0.8, 0.81, 0.89, 0.91, 0.95, 0.96]
     )
-    found = honest_door(val_m, val_s, test_m, test_s, 0.25)
-    let_in, refused = _two(found, "(let_in, refused)")
 
     def rate(strangers, members, tau):
-        return (strangers >= tau).float().mean(), (
-            members < tau
-        ).float().mean()
+        let_in = (strangers >= tau).float().mean()
+        return let_in, (members < tau).float().mean()
 
+    found = honest_door(val_m, val_s, test_m, test_s, 0.25)
+    let_in, refused = _two(found, "(let_in, refused)")
     tau = val_s.quantile(0.75)
     right = rate(test_s, test_m, tau)
     wrong = {
         "test": test_s.quantile(0.75),
         "low": val_s.quantile(0.25),
         "members": val_m.quantile(0.25),
+        "all": torch.cat([val_s, val_m]).quantile(0.75),
         "pooled": torch.cat([val_s, test_s]).quantile(0.75),
     }
-    rates = {name: rate(test_s, test_m, cut) for name, cut in wrong.items()}
+    rates = {name: rate(test_s, test_m, cut)[0] for name, cut in wrong.items()}
     compare(
         let_in,
         right[0],
         "The share of test strangers let in",
         [
-            (rates["test"][0], "The threshold is chosen on the test "
+            (rates["test"], "The threshold is chosen on the test "
              "strangers, so the share comes out as ordered. Choose it on "
              "validation."),
-            (rates["pooled"][0], "Validation and test strangers choose "
+            (rates["pooled"], "Validation and test strangers choose "
              "together here. Test people choose nothing."),
-            (rates["members"][0], "Your threshold is a quantile of the "
+            (rates["members"], "Your threshold is a quantile of the "
              "members' confidences. What may get in is a share of "
              "strangers."),
-            (rates["low"][0], "This threshold lets in 1 - most. The share "
+            (rates["all"], "Your threshold is a quantile of all visits. "
+             "What may get in is a share of the strangers'."),
+            (rates["low"], "This threshold lets in 1 - most. The share "
              "`most` lies above the quantile 1 - most."),
             (rate(val_s, val_m, tau)[0], "This is the share of validation "
              "strangers, as good as ordered. Report test strangers."),
             (1 - right[0], "This is the share of strangers kept out."),
+            (right[1], "These two are the other way round: strangers let in "
+             "come first."),
         ],
     )  # fmt: skip
     compare(
@@ -179,6 +201,13 @@ def check_honest_door(honest_door):
             (1 - right[1], "This is the share of members who get in."),
         ],
     )  # fmt: skip
+    half = _two(honest_door(val_m, val_s, test_m, test_s, 0.5), "two shares")
+    compare(
+        torch.stack(half),
+        torch.stack(rate(test_s, test_m, val_s.quantile(0.5))),
+        "With most = 0.5, (let_in, refused)",
+        [(torch.stack(right), "The threshold is fixed in your code.")],
+    )
 
 
 _RATES = """
@@ -258,6 +287,17 @@ EXERCISES = {
                 "how many members come",
             ),
             (
+                _rates(let_in="(strangers < tau).float().mean()"),
+                "strangers kept out",
+            ),
+            (
+                _rates(
+                    let_in="(strangers >= 0.6).float().mean()",
+                    refused="(members < 0.6).float().mean()",
+                ),
+                "threshold is fixed",
+            ),
+            (
                 _rates(let_in="100 * (strangers >= tau).float().mean()"),
                 "in percent",
             ),
@@ -314,7 +354,7 @@ def doubtful_targets(y, n_way):
             (
                 """
 def doubtful_targets(y, n_way):
-    return F.one_hot(y, 2 * n_way).float()
+    return F.one_hot(y).float()
 """,
                 "an output for each stranger",
             ),
@@ -324,6 +364,14 @@ def doubtful_targets(y, n_way):
     return F.one_hot(y.clamp(max=n_way - 1), n_way)
 """,
                 "Distributions are float32",
+            ),
+            (
+                """
+def doubtful_targets(y, n_way):
+    table = torch.cat([torch.eye(n_way), torch.full((n_way,) * 2, 1 / n_way)])
+    return table[y]
+""",
+                "more strangers than members",
             ),
             (
                 """
@@ -366,6 +414,25 @@ def doubtful_targets(y, n_way):
             (
                 _honest(tau="val_members.quantile(most)"),
                 "quantile of the members",
+            ),
+            (
+                _honest(
+                    tau="torch.cat([val_strangers, val_members])"
+                    ".quantile(1 - most)"
+                ),
+                "a quantile of all visits",
+            ),
+            (_honest(tau="0.65"), "fixed in your code"),
+            (
+                """
+def honest_door(
+    val_members, val_strangers, test_members, test_strangers, most
+):
+    tau = val_strangers.quantile(1 - most)
+    refused = (test_members < tau).float().mean()
+    return refused, (test_strangers >= tau).float().mean()
+""",
+                "other way round",
             ),
             (_honest(tau="val_strangers.quantile(most)"), "lets in 1 - most"),
             (
