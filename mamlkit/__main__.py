@@ -7,6 +7,7 @@ runs. Heavy imports wait until a command needs them.
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -40,7 +41,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
+    from mamlkit.reproduce import EXPERIMENTS
+
     parser = _Parser(prog="mamlkit", description="The mamlkit course.")
+    parser.add_argument(
+        "--version", action="version", version=version("mamlkit")
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name, command, help_, *, chapters=None):
@@ -58,8 +64,14 @@ def _parser() -> ArgumentParser:
     run = add("run", _run, "execute chapters and report", chapters="*")
     # The choices of runner.TIMEOUTS, without importing papermill for --help.
     scales = ("ci", "laptop", "paper")
-    run.add_argument("--scale", choices=scales, default="laptop")
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument(
+        "--scale",
+        choices=scales,
+        default="laptop",
+        help="ci: seconds a chapter; laptop, the default: a minute or two; "
+        "paper: longer",
+    )
+    run.add_argument("--seed", type=int, default=0, help="0 by default")
     run.add_argument(
         "-p",
         dest="parameters",
@@ -68,7 +80,11 @@ def _parser() -> ArgumentParser:
         default=[],
         help="set a parameter that the chapters declare",
     )
-    run.add_argument("--out", type=Path, help="folder for what was executed")
+    run.add_argument(
+        "--out",
+        type=Path,
+        help="folder for what was executed; by default build/ in the checkout",
+    )
     add("lab", _lab, "open JupyterLab on a chapter", chapters="?")
     add("render", _render, "store outputs in notebooks/", chapters="*")
     add("html", _html, "write the course as a site to build/html/")
@@ -79,7 +95,7 @@ def _parser() -> ArgumentParser:
         "--from", dest="source", type=Path, help="folder that has the archives"
     )
     reproduce = add("reproduce", _reproduce, "run a paper-scale experiment")
-    reproduce.add_argument("name", metavar="NAME")
+    reproduce.add_argument("name", metavar="NAME", help=", ".join(EXPERIMENTS))
     reproduce.add_argument("rest", nargs=REMAINDER, metavar="...")
     return parser
 

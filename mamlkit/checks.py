@@ -8,11 +8,15 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Callable
+from numbers import Integral, Real
 
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
+
+from mamlkit.tasks import Tasks
 
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 
@@ -37,7 +41,11 @@ def _check_steps_and_lr(params: dict, lr, steps: int) -> None:
                 "lr must have a tensor for every parameter: missing "
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
-    elif isinstance(lr, int | float) and not 0 <= lr < math.inf:
+    elif not isinstance(lr, Real | Tensor):
+        raise ValueError(
+            f"lr must be a number, a tensor or a dict of tensors, got {lr!r}"
+        )
+    elif isinstance(lr, Real) and not 0 <= lr < math.inf:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
 
 
@@ -56,10 +64,12 @@ def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
     for name, module in model.named_modules():
         kind = f"{type(module).__name__} {name!r}"
         is_norm = isinstance(module, _BatchNorm | _InstanceNorm)
-        if is_norm and module.track_running_stats:
+        # In eval mode they are read, not written, and so leak nothing.
+        if is_norm and module.track_running_stats and module.training:
             loss_fn.refuse_always = (
                 f"{kind} keeps running statistics, which leak from task to "
-                "task: build it with track_running_stats=False"
+                "task: build it with track_running_stats=False, affine=False, "
+                "or use mamlkit.BatchNorm"
             )
         fused = is_norm or isinstance(module, nn.LayerNorm)
         if fused and getattr(module, "weight", None) is not None:
@@ -79,16 +89,69 @@ def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
 
 
 def _check_training(
-    n_tasks: int, iterations: int, meta_lr: float, tasks_at_once: int | None
+    model: nn.Module,
+    criterion: Callable,
+    generator: Generator,
+    meta_lr: float,
+    schedule: Callable | None,
 ) -> None:
-    if n_tasks < 1:
-        raise ValueError(f"n_tasks must be >= 1, got {n_tasks}")
-    if iterations < 0:
-        raise ValueError(f"iterations must be >= 0, got {iterations}")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ValueError("the model has no parameter that requires grad")
+    if isinstance(criterion, type):
+        name = criterion.__name__
+        raise ValueError(f"criterion is a class: pass {name}(), an instance")
+    if not isinstance(generator, Generator):
+        raise ValueError(
+            "generator must be one of torch's, as "
+            f"torch.Generator().manual_seed(0), got {generator!r}"
+        )
     if not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
-    if tasks_at_once is not None and tasks_at_once < 1:
-        raise ValueError(f"tasks_at_once must be >= 1, got {tasks_at_once}")
+    if schedule is not None and not isinstance(schedule(0), Real):
+        raise ValueError(
+            f"schedule must map an iteration to a number, got {schedule(0)!r} "
+            "for 0: cosine(iterations) makes such a schedule"
+        )
+
+
+def _check_numbers(n_tasks, iterations, tasks_at_once) -> None:
+    counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
+    if tasks_at_once is not None:
+        counts["tasks_at_once"] = tasks_at_once, 1
+    for name, (count, least) in counts.items():
+        if not isinstance(count, Integral) or count < least:
+            raise ValueError(
+                f"{name} must be a whole number >= {least}, got {count}"
+            )
+
+
+def _check_sample(tasks, params: dict[str, Tensor]) -> None:
+    if not isinstance(tasks, Tasks) or not all(
+        isinstance(batch, tuple) and all(isinstance(t, Tensor) for t in batch)
+        for batch in tasks
+    ):
+        raise ValueError(
+            "sample_tasks must return Tasks(support, query), each a Batch of "
+            f"two tensors, x and y; got {type(tasks).__name__}"
+        )
+    x, p = tasks.support.x, next(iter(params.values()))
+    if x.is_floating_point() and x.dtype != p.dtype:
+        raise ValueError(
+            f"x is {x.dtype} and the model {p.dtype}: make them alike, as "
+            "with x.float()"
+        )
+
+
+def _check_buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
+    """Put back buffers that a forward pass replaced, and refuse it."""
+    for name, buffer in model.named_buffers():
+        if buffer is not before[name]:
+            owner, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, before[name])
+            raise ValueError(
+                f"the model's forward pass changes its buffer {name!r}, which "
+                "leaks from task to task: keep it fixed"
+            )
 
 
 def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
@@ -104,6 +167,13 @@ def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
             "support and query need one leading axis, the tasks, of one "
             f"length; got {counts}"
         )
+    for part, batch in zip(("support", "query"), tasks):
+        x, y = (tuple(t.shape[1:2]) for t in batch)
+        if 0 in x or (y and x and x != y):
+            raise ValueError(
+                f"{part} needs as many x as y, and one at least: it has "
+                f"{x[0]} and {y[0] if y else 0} examples"
+            )
     needed = getattr(loss_fn, "needed_dims", 2)
     if tasks.support.x.dim() < needed or tasks.query.x.dim() < needed:
         shapes = [tuple(batch.x.shape) for batch in tasks]
@@ -155,7 +225,20 @@ def _compiler_found() -> bool:
     return False
 
 
-def _diverged(what: str, iteration: int) -> str:
+def _check_labels(logits: Tensor, y: Tensor) -> None:
+    if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
+        raise ValueError(
+            "accuracy needs logits of shape (examples, n_way >= 2) and labels "
+            f"(examples,), got {tuple(logits.shape)} and {tuple(y.shape)}"
+        )
+
+
+def _diverged(what: str, iteration: int, tasks: Tasks | None = None) -> str:
+    if tasks and not all(t.isfinite().all() for batch in tasks for t in batch):
+        return (
+            f"{what} at iteration {iteration}: its tasks hold numbers that "
+            "are not finite"
+        )
     return (
         f"{what} not finite at iteration {iteration}: lower inner_lr or "
         "meta_lr; the checkpoint, if any, keeps the last good weights"

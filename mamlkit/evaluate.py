@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from mamlkit.checks import _check_tasks
+from mamlkit.checks import _check_labels, _check_tasks
 from mamlkit.inner import LossFn, Params, adapt
 from mamlkit.outer import map_tasks
 from mamlkit.tasks import Batch, Tasks
@@ -66,10 +66,14 @@ def functional_accuracy(model: nn.Module) -> Metric:
 
     The logits are computed for the whole batch at once, so a model with
     batch normalisation is judged transductively.
+
+    Raises:
+        ValueError: from the metric, labels not of shape (examples,).
     """
 
     def accuracy(params, batch):
         logits = functional_call(model, params, (batch.x,))
+        _check_labels(logits, batch.y)
         return (logits.argmax(-1) == batch.y).float().mean()
 
     return accuracy

@@ -14,6 +14,11 @@ from mamlkit.tasks import Batch, Tasks
 MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
 COMPILE = {"layout_optimization": False}
+NOTE = (
+    "mamlkit: a model that vmap cannot batch, such as nn.GRU, needs "
+    'over_tasks="loop"; attention needs its math kernel for a second order '
+    "(the table in chapter 08)."
+)
 
 
 def gradient_of(
@@ -65,6 +70,14 @@ def in_parts(gradient: MetaGradient, size: int) -> MetaGradient:
 def _by_backward(objective, params, loss_fn, tasks):
     """What `grad_and_value(objective)` returns, in three quarters its time."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-    loss = objective(leaves, loss_fn, tasks)
-    loss.backward()
-    return {name: leaf.grad for name, leaf in leaves.items()}, loss
+    try:
+        loss = objective(leaves, loss_fn, tasks)
+        loss.backward()
+    except RuntimeError as error:
+        error.add_note(NOTE)
+        raise
+    grads = {
+        name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+        for name, leaf in leaves.items()
+    }
+    return grads, loss

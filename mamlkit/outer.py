@@ -12,8 +12,16 @@ from torch import Tensor, nn
 from torch.func import vmap
 from tqdm.auto import tqdm
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import (
+    _plain,
+    _resume,
+    load_checkpoint,
+    save_checkpoint,
+)
 from mamlkit.checks import (
+    _check_buffers,
+    _check_numbers,
+    _check_sample,
     _check_tasks,
     _check_training,
     _diverged,
@@ -150,15 +158,16 @@ def meta_train(
     would have reached.
 
     Args:
-        model: any module; its parameters that require grad are trained.
-        sample_tasks: `sample_tasks(n_tasks, generator=g)` -> Tasks, new
-            tasks at every call.
+        model: any module, in the mode (train or eval) that it is in; its
+            parameters that require grad are trained.
+        sample_tasks: `sample_tasks(n_tasks, generator=g)` -> new Tasks.
         criterion: `(outputs, y)` -> scalar.
-        inner_lr: α, as in `adapt`.
+        inner_lr: α, as in `adapt`, held fixed; chapter 08 learns it.
         meta_lr: β, Adam's learning rate.
         n_tasks: tasks per iteration.
         iterations: meta-updates.
-        generator: passed to `sample_tasks`, the only source of randomness.
+        generator: passed to `sample_tasks`, the only source of randomness
+            here; a model with dropout has its own, `torch.manual_seed`.
         steps: inner steps.
         objective: called as `meta_loss` is; Adam follows its gradient.
         first_order: as in `adapt`.
@@ -166,8 +175,11 @@ def meta_train(
         tasks_at_once: add up the meta-gradient over parts of this many
             tasks; memory is needed for one part. None: all at once.
         schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.
-        validate: params -> number, called 20 times, evenly spread.
-        checkpoint: file to resume from, written every few seconds.
+        validate: params -> number, called 20 times, evenly spread; judge
+            the `params` it is given, as `model` changes at the end only.
+        checkpoint: file to resume from, written every few seconds. Another
+            seed or another number among these settings is refused; other
+            functions, data, or weights to begin from are not noticed.
         compile: compile the meta-gradient, which takes a while and a C++
             compiler; without one, warn and go on.
 
@@ -180,22 +192,24 @@ def meta_train(
         FloatingPointError: the meta-loss is not finite any more; `checkpoint`
             keeps the last good weights, `model` those it came with.
     """
-    _check_training(n_tasks, iterations, meta_lr, tasks_at_once)
+    _check_training(model, criterion, generator, meta_lr, schedule)
+    _check_numbers(n_tasks, iterations, tasks_at_once)
     params = {
         name: p.detach().clone()
         for name, p in model.named_parameters()
         if p.requires_grad
     }
     device = next(iter(params.values())).device
-    optimizer = torch.optim.Adam(params.values(), lr=meta_lr, fused=True)
+    optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=True)
     history = History(params=params)
     settings = {
-        "inner_lr": "by name" if isinstance(inner_lr, dict) else inner_lr,
-        "meta_lr": meta_lr,
-        "n_tasks": n_tasks,
-        "iterations": iterations,
+        "inner_lr": _plain(inner_lr),
+        "meta_lr": float(meta_lr),
+        "n_tasks": int(n_tasks),
+        "iterations": int(iterations),
         "steps": steps,
-        "objective": getattr(objective, "__name__", "objective"),
+        "seed": generator.initial_seed(),
+        "objective": _plain(objective),
         "first_order": first_order,
         "shapes": {name: list(p.shape) for name, p in params.items()},
     }
@@ -242,13 +256,18 @@ def meta_train(
         leave=False,
         mininterval=0.5,
     )
+    buffers = dict(model.named_buffers())
     for i in progress:
         generator_state = generator.get_state()
-        tasks = _to(device, sample_tasks(n_tasks, generator=generator))
+        tasks = sample_tasks(n_tasks, generator=generator)
+        _check_sample(tasks, params)
+        tasks = _to(device, tasks)
         grads, loss = meta_gradient(params, loss_fn, tasks)
+        if i == start:
+            _check_buffers(model, buffers)
         loss = loss.item()
         if not math.isfinite(loss):
-            raise FloatingPointError(_diverged(f"meta-loss {loss}", i))
+            raise FloatingPointError(_diverged(f"meta-loss {loss}", i, tasks))
         history.seconds = time.perf_counter() - begun
         # Only now is it certain that the last update left good weights.
         if checkpoint and history.seconds - saved_at > CHECKPOINT_SECONDS:
@@ -258,7 +277,7 @@ def meta_train(
         for name, p in params.items():
             p.grad = grads[name]
         if schedule:
-            optimizer.param_groups[0]["lr"] = meta_lr * schedule(i)
+            optimizer.param_groups[0]["lr"] = float(meta_lr * schedule(i))
         optimizer.step()
         if i % 100 == 0:
             progress.set_postfix(loss=f"{loss:.4g}", refresh=False)
@@ -273,18 +292,6 @@ def meta_train(
             if name in params:
                 p.copy_(params[name])
     return history
-
-
-def _resume(state, history, optimizer, generator) -> int:
-    """Put a checkpoint's state in place; return the iteration it is at."""
-    for name, p in history.params.items():
-        p.copy_(state["params"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
-    history.loss = state["loss"].tolist()
-    history.validation = [tuple(pair) for pair in state["validation"]]
-    history.seconds = state["seconds"]
-    return state["iteration"]
 
 
 def _to(device: torch.device, tasks: Tasks) -> Tasks:

@@ -38,6 +38,12 @@ def find_chapters(names: Sequence[str] = ()) -> list[Path]:
         raise ValueError(f"no chapters in {NOTEBOOKS}: run from a checkout")
     found = []
     for name in names:
+        path = Path(name)
+        if path.is_file() and path.resolve().parent != NOTEBOOKS:
+            raise ValueError(
+                f"{name} is not a chapter in {NOTEBOOKS}: run a copy of your "
+                "own with papermill"
+            )
         stem = Path(name).name.removesuffix(".ipynb")
         matches = [p for p in paths if stem == p.stem]
         if stem.isdecimal():
@@ -59,6 +65,8 @@ def parse_parameters(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, _, value = setting.partition("=")
         try:
+            if not name.isidentifier():
+                raise ValueError
             parameters[name] = ast.literal_eval(value)
         except (ValueError, SyntaxError):
             raise ValueError(

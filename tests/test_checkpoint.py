@@ -32,7 +32,9 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
     path = tmp_path / "run.pt"
     save_checkpoint(path, {"w": torch.zeros(50)})
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ValueError, match="not a readable checkpoint: delete"):
+    with pytest.raises(
+        ValueError, match="not a readable checkpoint .* or delete"
+    ):
         load_checkpoint(path)
 
 
@@ -45,6 +47,13 @@ def test_a_file_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(ValueError, match="not a readable checkpoint"):
         load_checkpoint(tmp_path / "run.pt")
     assert not (tmp_path / "ran").exists()
+
+
+def test_junk_and_a_folder_are_refused(tmp_path):
+    (tmp_path / "junk.pt").write_text("junk")
+    for path in (tmp_path / "junk.pt", tmp_path):
+        with pytest.raises(ValueError, match="name another file, or delete"):
+            load_checkpoint(path)
 
 
 def test_a_missing_file_and_an_impossible_folder(tmp_path):

@@ -56,6 +56,20 @@ def test_accuracy_is_the_share_of_right_answers():
     assert accuracy.item() == 0.75
 
 
+def test_labels_that_would_broadcast_are_refused():
+    model = CNN(3, width=4)
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    x, y = torch.rand(4, 1, 28, 28), torch.zeros(4, dtype=torch.long)
+    accuracy = functional_accuracy(model)
+    with pytest.raises(ValueError, match=r"labels \(examples,\).*\(4, 1\)"):
+        accuracy(params, Batch(x, y[:, None]))
+    single = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 1))
+    with pytest.raises(ValueError, match=r"n_way >= 2\).*\(4, 1\)"):
+        functional_accuracy(single)(
+            dict(single.named_parameters()), Batch(x, y)
+        )
+
+
 def test_the_interval_covers_the_mean_19_times_in_20():
     torch.manual_seed(0)
     mean, half = mean_interval(torch.randn(100, 2000, dtype=torch.float64))

@@ -8,6 +8,7 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -28,6 +29,7 @@ from mamlkit import (
     map_tasks,
     meta_loss,
     meta_train,
+    reptile_loss,
 )
 
 
@@ -185,9 +187,9 @@ def train(model=None, seed=0, **options):
         "n_tasks": 4,
         "iterations": 20,
         "generator": torch.Generator().manual_seed(seed),
+        "sample": partial(Sinusoids().sample, k_shot=5, k_query=5),
     } | options
-    sample = partial(Sinusoids().sample, k_shot=5, k_query=5)
-    return model, meta_train(model, sample, **settings)
+    return model, meta_train(model, settings.pop("sample"), **settings)
 
 
 def same(a, b):
@@ -422,12 +424,137 @@ def test_fused_norms_with_weights_are_refused_under_vmap_only(norm):
 @pytest.mark.parametrize(
     ("setting", "match"),
     [
-        ({"tasks_at_once": 0}, "tasks_at_once must be >= 1"),
-        ({"n_tasks": 0}, "n_tasks must be >= 1"),
-        ({"iterations": -1}, "iterations must be >= 0"),
+        ({"tasks_at_once": 0}, "tasks_at_once must be a whole number >= 1"),
+        ({"n_tasks": 0}, "n_tasks must be a whole number >= 1"),
+        ({"iterations": -1}, "iterations must be a whole number >= 0"),
+        ({"iterations": 1e1}, "iterations must be a whole number >= 0"),
         ({"meta_lr": float("nan")}, "meta_lr must be finite"),
+        ({"inner_lr": "0.1"}, "lr must be a number, a tensor or a dict"),
+        ({"criterion": nn.MSELoss}, r"is a class: pass MSELoss\(\)"),
+        ({"generator": 0}, r"one of torch's, as torch.Generator"),
+        ({"schedule": cosine}, r"cosine\(iterations\) makes such a schedule"),
+        (
+            {"sample": lambda n_tasks, generator: waves(n_tasks).support},
+            r"must return Tasks\(support, query\).*got Batch",
+        ),
+        (
+            {"sample": lambda n_tasks, generator: waves(n_tasks)},
+            "x is torch.float64 and the model torch.float32",
+        ),
     ],
 )
 def test_impossible_training_is_refused(setting, match):
     with pytest.raises(ValueError, match=match):
         train(**setting)
+
+
+def test_a_model_without_parameters_to_train_is_refused():
+    with pytest.raises(ValueError, match="no parameter that requires grad"):
+        train(MLP().requires_grad_(False))
+
+
+def test_examples_that_are_missing_are_refused():
+    support, query = waves()
+    fewer = Tasks(Batch(support.x, support.y[:, :3]), query)
+    refused(MLP().double(), fewer, r"support needs as many x as y.*and 3 ex")
+    none = Tasks(support, Batch(query.x[:, :0], query.y[:, :0]))
+    refused(MLP().double(), none, r"query needs as many x as y, and one at l")
+
+
+def test_running_statistics_that_are_only_read_are_accepted():
+    """A pretrained body in eval mode, under a head that is trained."""
+    body = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4)).double()
+    model = nn.Sequential(body.requires_grad_(False).eval(), nn.Linear(4, 1))
+    model.double()
+    params = {k: p for k, p in params_of(model).items() if p.requires_grad}
+    loss_fn = functional_loss(model, F.mse_loss)
+    loss = meta_loss(params, loss_fn, waves(), lr=0.1, over_tasks="loop")
+    assert loss > 0 and body[1].num_batches_tracked == 0
+    body.train()
+    refused(model, waves(), "track_running_stats=False", over_tasks="loop")
+
+
+class Remembers(nn.Linear):
+    """Keeps a moving average of what it sees, as some modules do."""
+
+    def __init__(self):
+        super().__init__(1, 1)
+        self.register_buffer("seen", torch.zeros(1))
+
+    def forward(self, x):
+        self.seen = 0.9 * self.seen + 0.1 * x.detach().mean(0)
+        return super().forward(x)
+
+
+def test_a_model_that_remembers_is_refused_and_stays_whole(tmp_path):
+    model = Remembers()
+    for over_tasks in ("vmap", "loop"):
+        with pytest.raises(ValueError, match="changes its buffer 'seen'"):
+            train(model, over_tasks=over_tasks)
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+
+
+def test_what_vmap_cannot_batch_says_what_to_do():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.GRU(1, 1, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x.unsqueeze(1))[0][:, -1]
+
+    with pytest.raises(RuntimeError) as caught:
+        train(Recurrent())
+    assert 'over_tasks="loop"' in caught.value.__notes__[0]
+    train(Recurrent(), iterations=1, over_tasks="loop")
+
+
+def test_a_parameter_that_plays_no_part_is_left_alone():
+    for size in (None, 2):
+        model = MLP(hidden=(8,))
+        model.register_parameter("idle", nn.Parameter(torch.ones(2)))
+        _, history = train(model, iterations=2, tasks_at_once=size)
+        assert torch.equal(history.params["idle"], torch.ones(2))
+
+
+def test_inputs_that_are_not_finite_are_named():
+    def sample(n_tasks, generator):
+        support, query = Sinusoids().sample(
+            n_tasks, k_shot=5, k_query=5, generator=generator
+        )
+        return Tasks(support, Batch(query.x * float("nan"), query.y))
+
+    with pytest.raises(FloatingPointError, match="tasks hold numbers that"):
+        train(sample=sample)
+
+
+def test_settings_of_numpy_can_be_read_back(tmp_path):
+    options = {
+        "inner_lr": np.float32(0.01),
+        "meta_lr": np.float64(0.01),
+        "n_tasks": np.int64(4),
+    }
+    _, first = train(checkpoint=tmp_path / "run.pt", **options)
+    _, again = train(checkpoint=tmp_path / "run.pt", **options)
+    assert again.loss == first.loss
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"inner_lr": "halved"}, "inner_lr {"),
+        ({"objective": partial(reptile_loss)}, "objective meta_loss th"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
+    rates = {
+        name: torch.full_like(p, 0.01)
+        for name, p in MLP(hidden=(8,)).named_parameters()
+    }
+    train(checkpoint=tmp_path / "run.pt", inner_lr=rates)
+    change = {"inner_lr": rates} | change
+    if change["inner_lr"] == "halved":
+        change["inner_lr"] = {name: r / 2 for name, r in rates.items()}
+    with pytest.raises(ValueError, match=match):
+        train(checkpoint=tmp_path / "run.pt", **change)

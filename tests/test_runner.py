@@ -111,6 +111,8 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
         ("run --seed x", "invalid int value: 'x'"),
         ("run -p LR=1", "03_try_a_thing has no parameter LR: it declares"),
         ("run -p RATE", "-p RATE: give NAME=VALUE"),
+        ("run -p =1", "-p =1: give NAME=VALUE"),
+        ("run {file}", "run a copy of your own with papermill"),
         ("run -p RATE=fast", "strings are quoted"),
         ("run -p SEED=1", "SEED has its own flag: --seed"),
         ("run --out {file}/x", "Not a directory: "),
