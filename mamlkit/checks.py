@@ -16,8 +16,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mamlkit.tasks import Tasks
-
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 
 
@@ -126,15 +124,17 @@ def _check_numbers(n_tasks, iterations, tasks_at_once) -> None:
 
 
 def _check_sample(tasks, params: dict[str, Tensor]) -> None:
-    if not isinstance(tasks, Tasks) or not all(
-        isinstance(batch, tuple) and all(isinstance(t, Tensor) for t in batch)
-        for batch in tasks
-    ):
+    # A copy of Tasks, made in a notebook, is as good as ours.
+    batches = [getattr(tasks, part, None) for part in ("support", "query")]
+    tensors = [
+        getattr(batch, name, None) for batch in batches for name in "xy"
+    ]
+    if not all(isinstance(t, Tensor) for t in tensors):
         raise ValueError(
             "sample_tasks must return Tasks(support, query), each a Batch of "
             f"two tensors, x and y; got {type(tasks).__name__}"
         )
-    x, p = tasks.support.x, next(iter(params.values()))
+    x, p = tensors[0], next(iter(params.values()))
     if x.is_floating_point() and x.dtype != p.dtype:
         raise ValueError(
             f"x is {x.dtype} and the model {p.dtype}: make them alike, as "
@@ -233,7 +233,7 @@ def _check_labels(logits: Tensor, y: Tensor) -> None:
         )
 
 
-def _diverged(what: str, iteration: int, tasks: Tasks | None = None) -> str:
+def _diverged(what: str, iteration: int, tasks=None) -> str:
     if tasks and not all(t.isfinite().all() for batch in tasks for t in batch):
         return (
             f"{what} at iteration {iteration}: its tasks hold numbers that "
