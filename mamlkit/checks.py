@@ -91,7 +91,7 @@ def _check_training(
     criterion: Callable,
     generator: Generator,
     meta_lr: float,
-    schedule: Callable | None,
+    first_factor: float,
 ) -> None:
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model has no parameter that requires grad")
@@ -105,9 +105,9 @@ def _check_training(
         )
     if not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
-    if schedule is not None and not isinstance(schedule(0), Real):
+    if not isinstance(first_factor, Real):
         raise ValueError(
-            f"schedule must map an iteration to a number, got {schedule(0)!r} "
+            f"schedule must map an iteration to a number, got {first_factor} "
             "for 0: cosine(iterations) makes such a schedule"
         )
 

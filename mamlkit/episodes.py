@@ -1,6 +1,6 @@
 """Episodes: few-shot classification tasks cut from a set of images."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ class Episodes:
 
     Attributes:
         images: float in [0, 1], shape (classes, examples, channels, height,
-            width).
+            width); NumPy or torch.
         n_way: N, classes in a task.
         rotations: turn classes.
 
@@ -28,11 +28,12 @@ class Episodes:
         ValueError: images of another shape or range, or too few classes.
     """
 
-    images: Tensor
+    images: Tensor = field(repr=False)
     n_way: int = 5
     rotations: bool = True
 
     def __post_init__(self):
+        object.__setattr__(self, "images", torch.as_tensor(self.images))
         shape = tuple(self.images.shape)
         if len(shape) != 5 or not self.images.is_floating_point():
             raise ValueError(
@@ -42,7 +43,7 @@ class Episodes:
         if self.rotations and shape[-1] != shape[-2]:
             raise ValueError(
                 f"images must be square to be turned, got {shape[-2]} x "
-                f"{shape[-1]}: use rotations=False"
+                f"{shape[-1]}: use rotations=False, or put channels first"
             )
         if not 2 <= self.n_way <= shape[0]:
             raise ValueError(

@@ -170,8 +170,7 @@ def meta_train(
             here; a model with dropout has its own, `torch.manual_seed`.
         steps: inner steps.
         objective: called as `meta_loss` is; Adam follows its gradient.
-        first_order: as in `adapt`.
-        over_tasks: "vmap" or "loop".
+        first_order, over_tasks: as in `meta_loss`.
         tasks_at_once: add up the meta-gradient over parts of this many
             tasks; memory is needed for one part. None: all at once.
         schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.
@@ -192,8 +191,9 @@ def meta_train(
         FloatingPointError: the meta-loss is not finite any more; `checkpoint`
             keeps the last good weights, `model` those it came with.
     """
-    _check_training(model, criterion, generator, meta_lr, schedule)
     _check_numbers(n_tasks, iterations, tasks_at_once)
+    first_factor = schedule(0) if schedule and iterations else 1.0
+    _check_training(model, criterion, generator, meta_lr, first_factor)
     params = {
         name: p.detach().clone()
         for name, p in model.named_parameters()

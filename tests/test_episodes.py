@@ -187,3 +187,10 @@ def test_sampling_costs_little_beside_learning():
     drawing = best(sample, 20)
     learning = best(lambda: step(params, loss_fn, tasks, lr=0.4), 2)
     assert drawing < 0.05 * learning, (drawing, learning)
+
+
+def test_arrays_of_numpy_will_do():
+    array = torch.rand(6, 4, 1, 5, 5).numpy()
+    episodes = Episodes(array, n_way=3)
+    assert torch.equal(episodes.images, torch.as_tensor(array))
+    assert repr(episodes) == "Episodes(n_way=3, rotations=True)"
