@@ -253,7 +253,9 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     assert result["experiment"] == "omniglot_mlp_5way_1shot_refit"
     before = result["settings"]["started_from"]
     assert before["name"] == "omniglot_mlp_5way_1shot"
-    assert result["seconds"] > before["trained_seconds"] > 0
+    # Rounded to a tenth, and the refit takes three iterations only.
+    assert result["seconds"] >= round(before["trained_seconds"], 1)
+    assert before["trained_seconds"] > 0
     (images,) = seen  # of 30 and 10 characters
     assert torch.equal(images[30:], omniglot.load_omniglot("val"))
     # Nothing may be chosen with characters that were trained on.
