@@ -166,11 +166,11 @@ def meta_train(
         meta_lr: β, Adam's learning rate.
         n_tasks: tasks per iteration.
         iterations: meta-updates.
-        generator: passed to `sample_tasks`, the only source of randomness
-            here; a model with dropout has its own, `torch.manual_seed`.
+        generator: passed to `sample_tasks`; dropout draws from torch's own.
         steps: inner steps.
         objective: called as `meta_loss` is; Adam follows its gradient.
-        first_order, over_tasks: as in `meta_loss`.
+        first_order: as in `adapt`.
+        over_tasks: "vmap" or "loop".
         tasks_at_once: add up the meta-gradient over parts of this many
             tasks; memory is needed for one part. None: all at once.
         schedule: iteration -> factor on `meta_lr`, as `cosine(iterations)`.

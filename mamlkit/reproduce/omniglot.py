@@ -213,7 +213,8 @@ def choose_steps(
 def settings_of(args: Namespace) -> dict[str, Any]:
     """Keep of the flags what another run would need."""
     left_out = ("command", "experiment", "start", "choose")
-    return {k: v for k, v in vars(args).items() if k not in left_out}
+    kept = {k: v for k, v in vars(args).items() if k not in left_out}
+    return kept | {"start": args.start.name if args.start else None}
 
 
 def add_choice(args: Namespace, percents: Tensor, history: History) -> Path:
