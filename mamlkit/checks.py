@@ -112,8 +112,9 @@ def _check_training(
         )
 
 
-def _check_numbers(n_tasks, iterations, tasks_at_once) -> None:
+def _check_numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
     counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
+    counts["steps"] = steps, 0
     if tasks_at_once is not None:
         counts["tasks_at_once"] = tasks_at_once, 1
     for name, (count, least) in counts.items():

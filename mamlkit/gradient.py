@@ -15,9 +15,9 @@ MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
 COMPILE = {"layout_optimization": False}
 NOTE = (
-    "mamlkit: a model that vmap cannot batch, such as nn.GRU, needs "
-    'over_tasks="loop"; attention needs its math kernel for a second order '
-    "(the table in chapter 08)."
+    "mamlkit: if vmap cannot batch this model, as with nn.GRU, "
+    'over_tasks="loop" helps; attention needs its math kernel for a second '
+    "order (the table in chapter 08)."
 )
 
 

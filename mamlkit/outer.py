@@ -191,7 +191,7 @@ def meta_train(
         FloatingPointError: the meta-loss is not finite any more; `checkpoint`
             keeps the last good weights, `model` those it came with.
     """
-    _check_numbers(n_tasks, iterations, tasks_at_once)
+    _check_numbers(n_tasks, iterations, steps, tasks_at_once)
     first_factor = schedule(0) if schedule and iterations else 1.0
     _check_training(model, criterion, generator, meta_lr, first_factor)
     params = {
@@ -207,7 +207,7 @@ def meta_train(
         "meta_lr": float(meta_lr),
         "n_tasks": int(n_tasks),
         "iterations": int(iterations),
-        "steps": steps,
+        "steps": int(steps),
         "seed": generator.initial_seed(),
         "objective": _plain(objective),
         "first_order": first_order,

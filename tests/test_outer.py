@@ -428,6 +428,7 @@ def test_fused_norms_with_weights_are_refused_under_vmap_only(norm):
         ({"n_tasks": 0}, "n_tasks must be a whole number >= 1"),
         ({"iterations": -1}, "iterations must be a whole number >= 0"),
         ({"iterations": 1e1}, "iterations must be a whole number >= 0"),
+        ({"steps": 1.0}, "steps must be a whole number >= 0"),
         ({"meta_lr": float("nan")}, "meta_lr must be finite"),
         ({"inner_lr": "0.1"}, "lr must be a number, a tensor or a dict"),
         ({"criterion": nn.MSELoss}, r"is a class: pass MSELoss\(\)"),
@@ -533,6 +534,7 @@ def test_settings_of_numpy_can_be_read_back(tmp_path):
         "inner_lr": np.float32(0.01),
         "meta_lr": np.float64(0.01),
         "n_tasks": np.int64(4),
+        "steps": np.int64(1),
     }
     _, first = train(checkpoint=tmp_path / "run.pt", **options)
     _, again = train(checkpoint=tmp_path / "run.pt", **options)
