@@ -27,11 +27,11 @@ def test_a_split_is_always_the_same_and_shares_no_picture(val):
     assert torch.equal(val[:3], load_faces("val")[:3])
     seeds = [seed for _, seed in SPLITS.values()]
     assert len({*seeds}) == len(seeds)
-    test = draw_faces(20, generator=seeded(SPLITS["test"][1]))
+    test = load_faces("test")[:20]
     near = torch.cdist(
         val.flatten(0, 1).flatten(1), test.flatten(0, 1).flatten(1)
     )
-    assert near.min() > 0.1
+    assert near.min() > 1
 
 
 def test_the_seed_decides():
@@ -46,7 +46,8 @@ def test_many_people_are_drawn_as_few_would_be():
     many = draw_faces(70, 6, generator=seeded())
     means = many.mean(1).flatten(1)
     own = (many - many.mean(1, keepdim=True)).flatten(2).norm(dim=2).mean()
-    assert torch.pdist(means).min() > 0.1 and own > 1
+    # A person drawn twice would be 0.3 from himself, by noise alone.
+    assert torch.pdist(means).min() > 1 and own > 1
 
 
 def test_pixels_tell_people_apart_better_than_chance_and_badly(val):
