@@ -1,6 +1,10 @@
 """Model-Agnostic Meta-Learning, as the course builds it."""
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.datasets.faces import load_faces
+from mamlkit.datasets.glyphs import load_glyphs
+from mamlkit.datasets.omniglot import load_omniglot
+from mamlkit.datasets.people import load_people, read_picture
 from mamlkit.episodes import Episodes
 from mamlkit.evaluate import (
     adaptation_curve,
@@ -9,15 +13,22 @@ from mamlkit.evaluate import (
     one_by_one,
     slope_error,
 )
-from mamlkit.faces import load_faces
-from mamlkit.glyphs import load_glyphs
-from mamlkit.gradient import in_parts
+from mamlkit.gradient import gradient_of, in_parts
+from mamlkit.implicit import (
+    conjugate_gradients,
+    imaml_loss,
+    implicit_gradient,
+    proximal_loss,
+)
 from mamlkit.inner import adapt, functional_loss
 from mamlkit.models import CNN, MLP, BatchNorm, Wave
-from mamlkit.multistep import multi_step_loss
-from mamlkit.omniglot import load_omniglot
-from mamlkit.outer import History, cosine, map_tasks, meta_loss, meta_train
-from mamlkit.pictures import load_people, read_picture
+from mamlkit.objectives import (
+    anil_loss,
+    meta_loss,
+    multi_step_loss,
+    reptile_loss,
+)
+from mamlkit.outer import History, cosine, meta_train
 from mamlkit.tasks import (
     Batch,
     Harmonics,
@@ -25,15 +36,11 @@ from mamlkit.tasks import (
     SinusoidsAndLines,
     TaskArrays,
     Tasks,
+    in_chunks,
+    map_tasks,
 )
-from mamlkit.variants import (
-    anil_loss,
-    conjugate_gradients,
-    imaml_loss,
-    implicit_gradient,
-    proximal_loss,
-    reptile_loss,
-)
+
+__version__ = "0.2.0"
 
 __all__ = [
     "CNN",
@@ -55,8 +62,10 @@ __all__ = [
     "cosine",
     "functional_accuracy",
     "functional_loss",
+    "gradient_of",
     "imaml_loss",
     "implicit_gradient",
+    "in_chunks",
     "in_parts",
     "load_checkpoint",
     "load_faces",

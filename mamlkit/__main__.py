@@ -7,8 +7,9 @@ runs. Heavy imports wait until a command needs them.
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
+
+from mamlkit import __version__
 
 
 class _Parser(ArgumentParser):
@@ -44,9 +45,7 @@ def _parser() -> ArgumentParser:
     from mamlkit.reproduce import EXPERIMENTS
 
     parser = _Parser(prog="mamlkit", description="The mamlkit course.")
-    parser.add_argument(
-        "--version", action="version", version=version("mamlkit")
-    )
+    parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     def add(name, command, help_, *, chapters=None):
@@ -62,11 +61,8 @@ def _parser() -> ArgumentParser:
         return sub
 
     run = add("run", _run, "execute chapters and report", chapters="*")
-    # The choices of runner.TIMEOUTS, without importing papermill for --help.
-    scales = ("ci", "laptop", "paper")
     run.add_argument(
         "--scale",
-        choices=scales,
         default="laptop",
         help="ci: seconds a chapter; laptop, the default: a minute or two; "
         "paper: longer",
@@ -101,9 +97,10 @@ def _parser() -> ArgumentParser:
 
 
 def _run(args: Namespace) -> int:
-    from mamlkit import report, runner
+    from mamlkit.course.chapters import find_chapters
+    from mamlkit.publish import report, runner
 
-    chapters = runner.find_chapters(args.chapters)
+    chapters = find_chapters(args.chapters)
     outcomes = runner.run(
         chapters,
         scale=args.scale,
@@ -117,32 +114,36 @@ def _run(args: Namespace) -> int:
 def _lab(args: Namespace) -> int:
     import subprocess
 
-    from mamlkit import runner
+    from mamlkit.course.chapters import find_chapters
+    from mamlkit.publish import runner
 
     names = [args.chapters] if args.chapters else []
-    first = runner.find_chapters(names)[0]
+    first = find_chapters(names)[0]
     with runner.own_kernel():
         command = [sys.executable, "-m", "jupyterlab", str(first)]
         return subprocess.run(command).returncode
 
 
 def _render(args: Namespace) -> None:
-    from mamlkit import render, runner
+    from mamlkit.course.chapters import find_chapters
+    from mamlkit.publish import render
 
-    render.render(runner.find_chapters(args.chapters))
+    render.render(find_chapters(args.chapters))
 
 
 def _html(_args: Namespace) -> None:
-    from mamlkit import runner, site
+    from mamlkit.course.chapters import find_chapters
+    from mamlkit.publish import site
 
-    print(site.build(runner.find_chapters()))
+    print(site.build(find_chapters()))
 
 
 def _claims(args: Namespace) -> int:
-    from mamlkit import report, runner
+    from mamlkit.course.chapters import find_chapters
     from mamlkit.paths import BUILD
+    from mamlkit.publish import report, runner
 
-    chapters = runner.find_chapters(args.chapters)
+    chapters = find_chapters(args.chapters)
     by_seed = {}
     for seed in (0, 1, 2):
         out = BUILD / "claims" / f"seed{seed}"
@@ -152,17 +153,23 @@ def _claims(args: Namespace) -> int:
 
 
 def _fetch(args: Namespace) -> None:
-    from mamlkit import omniglot
+    from mamlkit.datasets import omniglot
 
     print(omniglot.fetch(args.source))
 
 
 def _reproduce(args: Namespace) -> None:
+    from mamlkit.paths import CHECKOUT
     from mamlkit.reproduce import EXPERIMENTS
 
     if args.name not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
         raise ValueError(f"no experiment {args.name!r}: there are {known}")
+    if not CHECKOUT:
+        raise ValueError(
+            "experiments write to data/ of a checkout, and this is an "
+            "installed package: clone the project"
+        )
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",

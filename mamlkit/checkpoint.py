@@ -1,10 +1,11 @@
 """Checkpoints: written whole or not at all, read without running code."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from mamlkit.paths import replacing
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -17,20 +18,11 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     Raises:
         ValueError: the folder cannot be written.
     """
-    path = Path(path)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        if partial.exists():
-            partial.unlink()
 
 
 def load_checkpoint(
@@ -69,6 +61,52 @@ def load_checkpoint(
     return state
 
 
+def training_settings(generator, objective, **settings) -> dict[str, Any]:
+    """List what a run must share with a checkpoint to go on from it."""
+    shapes = settings.pop("shapes")
+    return {name: _plain(value) for name, value in settings.items()} | {
+        "seed": generator.initial_seed(),
+        "objective": _plain(objective),
+        "shapes": {name: list(p.shape) for name, p in shapes.items()},
+    }
+
+
+def save_training(
+    path, settings, history, optimizer, iteration, generator_state
+) -> None:
+    """Keep what `resume` needs after `iteration` updates."""
+    state = {
+        "settings": settings,
+        "iteration": iteration,
+        "params": history.params,
+        "optimizer": optimizer.state_dict(),
+        "generator": generator_state,
+        "loss": torch.tensor(history.loss, dtype=torch.float64),
+        "validation": history.validation,
+        "seconds": history.seconds,
+    }
+    save_checkpoint(path, state)
+
+
+def resume(path, settings, history, optimizer, generator) -> int:
+    """Put a training's state in place, if `path` holds one.
+
+    Returns:
+        the iteration it is at; 0 where there is no file.
+    """
+    if path is None or not Path(path).exists():
+        return 0
+    state = load_checkpoint(path, settings)
+    for name, p in history.params.items():
+        p.copy_(state["params"][name])
+    optimizer.load_state_dict(state["optimizer"])
+    generator.set_state(state["generator"])
+    history.loss = state["loss"].tolist()
+    history.validation = [tuple(pair) for pair in state["validation"]]
+    history.seconds = state["seconds"]
+    return state["iteration"]
+
+
 def _plain(setting) -> Any:
     """What a checkpoint can hold and compare: sums, and functions' names."""
     if callable(setting):
@@ -78,18 +116,6 @@ def _plain(setting) -> Any:
         return {name: _plain(value) for name, value in setting.items()}
     if isinstance(setting, list | tuple):
         return [_plain(value) for value in setting]
-    if isinstance(setting, str):
+    if isinstance(setting, str | bool | int):
         return setting
     return float(torch.as_tensor(setting, dtype=torch.float64).sum())
-
-
-def _resume(state, history, optimizer, generator) -> int:
-    """Put a training's state in place; return the iteration it is at."""
-    for name, p in history.params.items():
-        p.copy_(state["params"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
-    history.loss = state["loss"].tolist()
-    history.validation = [tuple(pair) for pair in state["validation"]]
-    history.seconds = state["seconds"]
-    return state["iteration"]

@@ -10,7 +10,9 @@ import shutil
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
+from typing import NamedTuple
 
+import torch
 from torch import Generator, Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
@@ -19,7 +21,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 
 
-def _check_scalar(loss: Tensor) -> None:
+def scalar(loss: Tensor) -> Tensor:
+    """Return a loss, if it is one."""
     if not isinstance(loss, Tensor) or loss.shape != ():
         got = getattr(loss, "shape", type(loss).__name__)
         got = tuple(got) if not isinstance(got, str) else got
@@ -27,9 +30,11 @@ def _check_scalar(loss: Tensor) -> None:
             f"the criterion must return a scalar tensor, got {got}: "
             "take the mean over examples"
         )
+    return loss
 
 
-def _check_steps_and_lr(params: dict, lr, steps: int) -> None:
+def steps_and_lr(params: dict, lr, steps: int) -> None:
+    """Refuse inner steps that cannot be taken."""
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
     if isinstance(lr, dict):
@@ -47,52 +52,116 @@ def _check_steps_and_lr(params: dict, lr, steps: int) -> None:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
 
 
-def _note_what_the_model_needs(loss_fn, model: nn.Module) -> None:
-    """Leave on `loss_fn` what its model needs, and cannot take.
+def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
+    """Refuse a sample without tasks or examples."""
+    given = {"n_tasks": n_tasks, "k_shot": k_shot, "k_query": k_query}
+    for name, count in given.items():
+        if count < 1:
+            raise ValueError(f"{name} must be >= 1, got {count}")
 
-    Looked up here, once, and not at every meta-iteration.
+
+class Needs(NamedTuple):
+    """What a model needs, and cannot take; looked up once by `needs`.
+
+    Attributes:
+        ties: a weight has two names. The search costs 4 % of an inner step.
+        dims: that the x of one task must have.
+        refused: why the model cannot be used at all, or "".
+        running: norms whose running statistics move while they train.
+        fused: norms whose weights vmap cannot follow, by a weight's name.
     """
+
+    ties: bool
+    dims: int
+    refused: str
+    running: dict[str, nn.Module]
+    fused: dict[str, str]
+
+
+def needs(model: nn.Module) -> Needs:
+    """Look up what a model needs."""
     once = [name for name, _ in model.named_parameters()]
     every = [k for k, _ in model.named_parameters(remove_duplicate=False)]
-    # The search for weights with two names costs 4 % of an inner step.
-    loss_fn.ties = once != every
-    loss_fn.refuse_always = loss_fn.refuse_vmap = None
     has_features = any(isinstance(m, _TAKES_FEATURES) for m in model.modules())
-    loss_fn.needed_dims = 3 if has_features else 2
+    refused, running, fused = "", {}, {}
     for name, module in model.named_modules():
         kind = f"{type(module).__name__} {name!r}"
         is_norm = isinstance(module, _BatchNorm | _InstanceNorm)
-        # In eval mode they are read, not written, and so leak nothing.
-        if is_norm and module.track_running_stats and module.training:
-            loss_fn.refuse_always = (
-                f"{kind} keeps running statistics, which leak from task to "
-                "task: build it with track_running_stats=False, affine=False, "
-                "or use mamlkit.BatchNorm"
-            )
-        fused = is_norm or isinstance(module, nn.LayerNorm)
-        if fused and getattr(module, "weight", None) is not None:
-            loss_fn.refuse_vmap = (
-                f"{kind} has weights, whose second-order gradients vmap gets "
-                'wrong: use over_tasks="loop", or a norm without weights '
-                "followed by your own scale and shift (mamlkit.BatchNorm)"
-            )
+        if is_norm and module.track_running_stats:
+            running[kind] = module
+        if is_norm or isinstance(module, nn.LayerNorm):
+            if getattr(module, "weight", None) is not None:
+                fused[f"{name}.weight".removeprefix(".")] = kind
         # PyTorch's two forms are a parametrisation and a hook, both private.
         kinds = map(type, (module, *module._forward_pre_hooks.values()))
         if any(k.__name__.endswith("WeightNorm") for k in kinds):
-            loss_fn.refuse_always = (
+            refused = (
                 f"{kind} has weight_norm, whose second-order gradients "
                 "PyTorch gets wrong: write v * (g / v.norm(dim=1, "
                 "keepdim=True)) in a module of your own"
             )
+    dims = 2 if has_features else 1
+    return Needs(once != every, dims, refused, running, fused)
 
 
-def _check_training(
+def call(needs: Needs, params: dict[str, Tensor], x: Tensor) -> None:
+    """Refuse a call of a model that would go wrong without a word.
+
+    Args:
+        needs: of the model.
+        params: what it is called with.
+        x: inputs of one task, batched by vmap or not.
+
+    Raises:
+        ValueError: saying what to use instead.
+    """
+    if needs.refused:
+        raise ValueError(needs.refused)
+    for kind, norm in needs.running.items():
+        # In eval mode they are read, not written, and so leak nothing.
+        if norm.training:
+            raise ValueError(
+                f"{kind} keeps running statistics, which leak from task to "
+                "task: build it with track_running_stats=False, affine=False, "
+                "or use mamlkit.BatchNorm"
+            )
+    if needs.fused and batched(x):
+        vmapped(needs, params)
+    if x.dim() < needs.dims:
+        raise ValueError(
+            "x must have shape (tasks, examples, *features), and that of one "
+            f"task (examples, *features), got {tuple(x.shape)} for one task: "
+            "a single task needs an axis of its own, x[None]"
+        )
+
+
+def vmapped(needs: Needs, params: dict[str, Tensor]) -> None:
+    """Refuse to batch a model whose gradients vmap gets wrong."""
+    for name, kind in needs.fused.items():
+        if name in params:
+            raise ValueError(
+                f"{kind} has weights, whose second-order gradients vmap gets "
+                'wrong: use over_tasks="loop", or a norm without weights '
+                "followed by your own scale and shift (mamlkit.BatchNorm)"
+            )
+
+
+def batched(x: Tensor) -> bool:
+    """Tell whether `vmap` is mapping over `x`."""
+    # The compiler cannot look inside; `meta_train` has asked before.
+    if torch.compiler.is_compiling():
+        return False
+    return torch._C._functorch.is_batchedtensor(x)
+
+
+def training(
     model: nn.Module,
     criterion: Callable,
     generator: Generator,
     meta_lr: float,
     first_factor: float,
 ) -> None:
+    """Refuse what `meta_train` could only stumble over later."""
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model has no parameter that requires grad")
     if isinstance(criterion, type):
@@ -112,7 +181,8 @@ def _check_training(
         )
 
 
-def _check_numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
+def numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
+    """Refuse counts that are not whole, or too small."""
     counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
     counts["steps"] = steps, 0
     if tasks_at_once is not None:
@@ -124,7 +194,8 @@ def _check_numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
             )
 
 
-def _check_sample(tasks, params: dict[str, Tensor]) -> None:
+def sample(tasks, params: dict[str, Tensor]) -> None:
+    """Refuse what a sampler returned, unless it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
     batches = [getattr(tasks, part, None) for part in ("support", "query")]
     tensors = [
@@ -143,7 +214,7 @@ def _check_sample(tasks, params: dict[str, Tensor]) -> None:
         )
 
 
-def _check_buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
+def buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
     """Put back buffers that a forward pass replaced, and refuse it."""
     for name, buffer in model.named_buffers():
         if buffer is not before[name]:
@@ -155,7 +226,8 @@ def _check_buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
             )
 
 
-def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
+def tasks(tasks, over_tasks: str) -> None:
+    """Refuse tasks that are not stacked, or not paired with targets."""
     if over_tasks not in ("vmap", "loop"):
         raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
     counts = {
@@ -175,22 +247,10 @@ def _check_tasks(loss_fn, tasks, over_tasks: str) -> None:
                 f"{part} needs as many x as y, and one at least: it has "
                 f"{x[0]} and {y[0] if y else 0} examples"
             )
-    needed = getattr(loss_fn, "needed_dims", 2)
-    if tasks.support.x.dim() < needed or tasks.query.x.dim() < needed:
-        shapes = [tuple(batch.x.shape) for batch in tasks]
-        raise ValueError(
-            "x must have shape (tasks, examples, *features), got "
-            f"{shapes[0]} in support and {shapes[1]} in query: a single task "
-            "needs an axis of its own, x[None]"
-        )
-    refused = getattr(loss_fn, "refuse_always", None)
-    if over_tasks == "vmap":
-        refused = refused or getattr(loss_fn, "refuse_vmap", None)
-    if refused:
-        raise ValueError(refused)
 
 
-def _check_adapted(params: dict, adapted) -> None:
+def adapted(params: dict, adapted) -> None:
+    """Refuse names that are not those of parameters."""
     unknown = [name for name in adapted if name not in params]
     if unknown or not adapted or isinstance(adapted, str):
         raise ValueError(
@@ -198,14 +258,16 @@ def _check_adapted(params: dict, adapted) -> None:
         )
 
 
-def _check_solver(strength: float, cg_steps: int) -> None:
+def solver(strength: float, cg_steps: int) -> None:
+    """Refuse settings with which iMAML has no solution."""
     if isinstance(strength, int | float) and not 0 < strength < math.inf:
         raise ValueError(f"strength must be finite and > 0, got {strength}")
     if cg_steps < 0:
         raise ValueError(f"cg_steps must be >= 0, got {cg_steps}")
 
 
-def _check_step_weights(weights, lr, steps: int) -> None:
+def step_weights(weights, lr, steps: int) -> None:
+    """Refuse weights or rates that are not one for each step."""
     rates = len(lr) if isinstance(lr, list | tuple) else steps
     if steps < 1 or len(weights) != steps or rates != steps:
         raise ValueError(
@@ -214,7 +276,8 @@ def _check_step_weights(weights, lr, steps: int) -> None:
         )
 
 
-def _compiler_found() -> bool:
+def compiler_found() -> bool:
+    """Look for a C++ compiler; warn where there is none."""
     names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
     if any(name and shutil.which(name) for name in names):
         return True
@@ -226,7 +289,8 @@ def _compiler_found() -> bool:
     return False
 
 
-def _check_labels(logits: Tensor, y: Tensor) -> None:
+def labels(logits: Tensor, y: Tensor) -> None:
+    """Refuse labels that are not one number for each example."""
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ValueError(
             "accuracy needs logits of shape (examples, n_way >= 2) and labels "
@@ -234,7 +298,8 @@ def _check_labels(logits: Tensor, y: Tensor) -> None:
         )
 
 
-def _diverged(what: str, iteration: int, tasks=None) -> str:
+def diverged(what: str, iteration: int, tasks=None) -> str:
+    """Say what is not finite, and what to do about it."""
     if tasks and not all(t.isfinite().all() for batch in tasks for t in batch):
         return (
             f"{what} at iteration {iteration}: its tasks hold numbers that "

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mamlkit.tasks import Batch, Tasks, _check_counts
+from mamlkit import checks
+from mamlkit.tasks import Batch, Tasks
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,7 @@ class Episodes:
         Raises:
             ValueError: a count is below 1, or a class has too few examples.
         """
-        _check_counts(n_tasks, k_shot, k_query)
+        checks.counts(n_tasks, k_shot, k_query)
         n_classes, n_examples = self.images.shape[:2]
         drawn = k_shot + k_query
         if drawn > n_examples:

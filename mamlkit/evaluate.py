@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from mamlkit.checks import _check_labels, _check_tasks
+from mamlkit import checks
 from mamlkit.inner import LossFn, Params, adapt
-from mamlkit.outer import map_tasks
-from mamlkit.tasks import Batch, Tasks
+from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks, to_device
 
 Metric = Callable[[Params, Batch], Tensor]
 
@@ -27,7 +26,7 @@ def adaptation_curve(
     *,
     lr: float | Params,
     steps: int,
-    over_tasks: str = "vmap",
+    over_tasks: OverTasks = "vmap",
 ) -> Tensor:
     """Judge every task's query set after 0, 1, ..., `steps` inner steps.
 
@@ -49,7 +48,9 @@ def adaptation_curve(
     Raises:
         ValueError: as in `meta_loss`.
     """
-    _check_tasks(loss_fn, tasks, over_tasks)
+    checks.tasks(tasks, over_tasks)
+
+    tasks = to_device(tasks, next(iter(params.values())).device)
 
     def curve(support, query):
         adapted, values = params, [metric(params, query)]
@@ -70,10 +71,12 @@ def functional_accuracy(model: nn.Module) -> Metric:
     Raises:
         ValueError: from the metric, labels not of shape (examples,).
     """
+    needs = checks.needs(model)
 
     def accuracy(params, batch):
+        checks.call(needs, params, batch.x)
         logits = functional_call(model, params, (batch.x,))
-        _check_labels(logits, batch.y)
+        checks.labels(logits, batch.y)
         return (logits.argmax(-1) == batch.y).float().mean()
 
     return accuracy

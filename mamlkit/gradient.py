@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from mamlkit.checks import _compiler_found
+from mamlkit import checks
 from mamlkit.inner import LossFn, Params
 from mamlkit.tasks import Batch, Tasks
 
@@ -36,7 +36,7 @@ def gradient_of(
     Returns:
         (params, loss_fn, tasks) -> (gradients by name, loss).
     """
-    if compile and _compiler_found():
+    if compile and checks.compiler_found():
         # One graph for the inner steps, the meta-loss and its gradient.
         return torch.compile(grad_and_value(objective), options=COMPILE)
     return partial(_by_backward, objective)

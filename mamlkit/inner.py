@@ -10,11 +10,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 from torch.func import functional_call, grad
 
-from mamlkit.checks import (
-    _check_scalar,
-    _check_steps_and_lr,
-    _note_what_the_model_needs,
-)
+from mamlkit import checks
 from mamlkit.tasks import Batch
 
 Params = dict[str, Tensor]
@@ -37,18 +33,15 @@ def functional_loss(
     Raises:
         ValueError: from loss_fn, when `criterion` returns no scalar.
     """
+    needs = checks.needs(model)
 
     def loss_fn(params, batch):
-        loss = criterion(
-            functional_call(
-                model, params, (batch.x,), tie_weights=loss_fn.ties
-            ),
-            batch.y,
+        checks.call(needs, params, batch.x)
+        outputs = functional_call(
+            model, params, (batch.x,), tie_weights=needs.ties
         )
-        _check_scalar(loss)
-        return loss
+        return checks.scalar(criterion(outputs, batch.y))
 
-    _note_what_the_model_needs(loss_fn, model)
     return loss_fn
 
 
@@ -84,7 +77,7 @@ def adapt(
         ValueError: `steps` or `lr` is negative, `lr` is not finite, or its
             names are not those of `params`.
     """
-    _check_steps_and_lr(params, lr, steps)
+    checks.steps_and_lr(params, lr, steps)
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
     for _ in range(steps):
         grads = grad(loss_fn)(params, support)

@@ -9,98 +9,16 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.func import vmap
 from tqdm.auto import tqdm
 
-from mamlkit.checkpoint import (
-    _plain,
-    _resume,
-    load_checkpoint,
-    save_checkpoint,
-)
-from mamlkit.checks import (
-    _check_buffers,
-    _check_numbers,
-    _check_sample,
-    _check_tasks,
-    _check_training,
-    _diverged,
-)
+from mamlkit import checks
+from mamlkit.checkpoint import resume, save_training, training_settings
 from mamlkit.gradient import gradient_of, in_parts
-from mamlkit.inner import LossFn, Params, adapt, functional_loss
-from mamlkit.tasks import Batch, Tasks
+from mamlkit.inner import Params, functional_loss
+from mamlkit.objectives import meta_loss
+from mamlkit.tasks import OverTasks, Tasks, to_device
 
 CHECKPOINT_SECONDS = 10.0
-
-
-def map_tasks(
-    fn: Callable[[Batch, Batch], Tensor],
-    tasks: Tasks,
-    over_tasks: str = "vmap",
-) -> Tensor:
-    """Apply `fn(support, query)` to every task and stack what it returns.
-
-    Args:
-        fn: written for one task; support.x of shape (examples, *features).
-        tasks: stacked on a leading axis.
-        over_tasks: "vmap" runs all tasks as one batched computation; "loop"
-            takes one after the other, for models that vmap cannot batch.
-
-    Returns:
-        shape (tasks, *shape of fn's result).
-    """
-    if over_tasks == "vmap":
-        return vmap(fn, randomness="different")(tasks.support, tasks.query)
-    pairs = zip(zip(*tasks.support), zip(*tasks.query))
-    return torch.stack([fn(Batch(*s), Batch(*q)) for s, q in pairs])
-
-
-def meta_loss(
-    params: Params,
-    loss_fn: LossFn,
-    tasks: Tasks,
-    *,
-    lr: float | Params,
-    steps: int = 1,
-    first_order: bool = False,
-    over_tasks: str = "vmap",
-) -> Tensor:
-    """Adapt to each task from `params`; average the query losses.
-
-    The meta-objective of Finn et al. 2017, Sec. 2.2, with a mean over tasks
-    where the paper sums: the gradient keeps its size when their number
-    changes.
-
-    Args:
-        params: θ, the shared starting point.
-        loss_fn: `(params, batch)` -> scalar.
-        tasks: stacked; x of shape (tasks, examples, *features).
-        lr: α, as in `adapt`.
-        steps: inner steps on each support set.
-        first_order: as in `adapt`.
-        over_tasks: "vmap" or "loop".
-
-    Returns:
-        scalar, differentiable in `params` through the inner steps.
-
-    Raises:
-        ValueError: tasks have no task axis or differ in number, the model
-            keeps running statistics, or vmap would get it wrong.
-    """
-    _check_tasks(loss_fn, tasks, over_tasks)
-
-    def task_loss(support, query):
-        adapted = adapt(
-            params,
-            loss_fn,
-            support,
-            lr=lr,
-            steps=steps,
-            first_order=first_order,
-        )
-        return loss_fn(adapted, query)
-
-    return map_tasks(task_loss, tasks, over_tasks).mean()
 
 
 @dataclass
@@ -144,7 +62,7 @@ def meta_train(
     steps: int = 1,
     objective: Callable[..., Tensor] = meta_loss,
     first_order: bool = False,
-    over_tasks: str = "vmap",
+    over_tasks: OverTasks = "vmap",
     tasks_at_once: int | None = None,
     schedule: Callable[[int], float] | None = None,
     validate: Callable[[Params], float] | None = None,
@@ -191,83 +109,46 @@ def meta_train(
         FloatingPointError: the meta-loss is not finite any more; `checkpoint`
             keeps the last good weights, `model` those it came with.
     """
-    _check_numbers(n_tasks, iterations, steps, tasks_at_once)
+    checks.numbers(n_tasks, iterations, steps, tasks_at_once)
     first_factor = schedule(0) if schedule and iterations else 1.0
-    _check_training(model, criterion, generator, meta_lr, first_factor)
-    params = {
-        name: p.detach().clone()
-        for name, p in model.named_parameters()
-        if p.requires_grad
-    }
+    checks.training(model, criterion, generator, meta_lr, first_factor)
+    trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    if over_tasks == "vmap":
+        checks.vmapped(checks.needs(model), trained)
+    params = {name: p.detach().clone() for name, p in trained.items()}
     device = next(iter(params.values())).device
     optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=True)
     history = History(params=params)
-    settings = {
-        "inner_lr": _plain(inner_lr),
-        "meta_lr": float(meta_lr),
-        "n_tasks": int(n_tasks),
-        "iterations": int(iterations),
-        "steps": int(steps),
-        "seed": generator.initial_seed(),
-        "objective": _plain(objective),
-        "first_order": first_order,
-        "shapes": {name: list(p.shape) for name, p in params.items()},
-    }
-    start = 0
-    if checkpoint is not None and Path(checkpoint).exists():
-        start = _resume(
-            load_checkpoint(checkpoint, settings),
-            history,
-            optimizer,
-            generator,
-        )
-
-    def save(iteration, generator_state):
-        state = {
-            "settings": settings,
-            "iteration": iteration,
-            "params": params,
-            "optimizer": optimizer.state_dict(),
-            "generator": generator_state,
-            "loss": torch.tensor(history.loss, dtype=torch.float64),
-            "validation": history.validation,
-            "seconds": history.seconds,
-        }
-        save_checkpoint(checkpoint, state)
+    shared = {"steps": steps, "first_order": first_order}
+    settings = training_settings(
+        generator, objective, inner_lr=inner_lr, meta_lr=meta_lr,
+        n_tasks=n_tasks, iterations=iterations, shapes=params, **shared,
+    )  # fmt: skip
+    start = resume(checkpoint, settings, history, optimizer, generator)
+    save = partial(save_training, checkpoint, settings, history, optimizer)
 
     loss_fn = functional_loss(model, criterion)
-    follow = partial(
-        objective,
-        lr=inner_lr,
-        steps=steps,
-        first_order=first_order,
-        over_tasks=over_tasks,
-    )
+    follow = partial(objective, lr=inner_lr, over_tasks=over_tasks, **shared)
     meta_gradient = gradient_of(follow, compile=compile)
     if tasks_at_once:
         meta_gradient = in_parts(meta_gradient, tasks_at_once)
     validate_after = {(i + 1) * iterations // 20 for i in range(20)}
     begun = time.perf_counter() - history.seconds
     saved_at = history.seconds
-    progress = tqdm(
-        range(start, iterations),
-        initial=start,
-        total=iterations,
-        leave=False,
-        mininterval=0.5,
-    )
     buffers = dict(model.named_buffers())
+    progress = _progress(start, iterations)
     for i in progress:
         generator_state = generator.get_state()
         tasks = sample_tasks(n_tasks, generator=generator)
-        _check_sample(tasks, params)
-        tasks = _to(device, tasks)
-        grads, loss = meta_gradient(params, loss_fn, tasks)
+        checks.sample(tasks, params)
+        tasks = to_device(tasks, device)
+        grads, loss_tensor = meta_gradient(params, loss_fn, tasks)
         if i == start:
-            _check_buffers(model, buffers)
-        loss = loss.item()
+            checks.buffers(model, buffers)
+        loss = loss_tensor.item()
         if not math.isfinite(loss):
-            raise FloatingPointError(_diverged(f"meta-loss {loss}", i, tasks))
+            what = f"meta-loss {loss}"
+            raise FloatingPointError(checks.diverged(what, i, tasks))
         history.seconds = time.perf_counter() - begun
         # Only now is it certain that the last update left good weights.
         if checkpoint and history.seconds - saved_at > CHECKPOINT_SECONDS:
@@ -284,17 +165,21 @@ def meta_train(
         if validate and i + 1 in validate_after:
             history.validation.append((i + 1, float(validate(params))))
     if not all(p.isfinite().all() for p in params.values()):
-        raise FloatingPointError(_diverged("weights", iterations - 1))
+        what = checks.diverged("weights", iterations - 1)
+        raise FloatingPointError(what)
     if checkpoint and start < iterations:
         save(iterations, generator.get_state())
     with torch.no_grad():
-        for name, p in model.named_parameters():
-            if name in params:
-                p.copy_(params[name])
+        for name, p in trained.items():
+            p.copy_(params[name])
     return history
 
 
-def _to(device: torch.device, tasks: Tasks) -> Tasks:
-    if tasks.support.x.device == device:
-        return tasks
-    return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
+def _progress(start: int, iterations: int) -> tqdm:
+    return tqdm(
+        range(start, iterations),
+        initial=start,
+        total=iterations,
+        leave=False,
+        mininterval=0.5,
+    )

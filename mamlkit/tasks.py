@@ -6,11 +6,17 @@ stacked on a leading axis, so that `torch.func.vmap` can map over it.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.func import vmap
+
+from mamlkit import checks
+
+OverTasks = Literal["vmap", "loop"]
 
 
 class Batch(NamedTuple):
@@ -36,6 +42,56 @@ class Tasks(NamedTuple):
 
     support: Batch
     query: Batch
+
+
+def map_tasks(
+    fn: Callable[[Batch, Batch], Tensor],
+    tasks: Tasks,
+    over_tasks: OverTasks = "vmap",
+) -> Tensor:
+    """Apply `fn(support, query)` to every task and stack what it returns.
+
+    Args:
+        fn: written for one task; support.x of shape (examples, *features).
+        tasks: stacked on a leading axis.
+        over_tasks: "vmap" runs all tasks as one batched computation; "loop"
+            takes one after the other, for models that vmap cannot batch.
+
+    Returns:
+        shape (tasks, *shape of fn's result).
+    """
+    if over_tasks == "vmap":
+        return vmap(fn, randomness="different")(tasks.support, tasks.query)
+    pairs = zip(zip(*tasks.support), zip(*tasks.query))
+    return torch.stack([fn(Batch(*s), Batch(*q)) for s, q in pairs])
+
+
+@torch.no_grad()
+def in_chunks(
+    judge: Callable[[Tasks], Tensor], tasks: Tasks, size: int = 25
+) -> Tensor:
+    """Judge a few tasks at a time, which saves memory; keep no graph.
+
+    Args:
+        judge: tasks -> (tasks, ...), one row for each.
+        tasks: any number of them.
+        size: tasks in a chunk; the last may have fewer.
+
+    Returns:
+        the rows of all chunks, as one tensor.
+    """
+    parts = []
+    for i in range(0, len(tasks.support.y), size):
+        some = (Batch(*(t[i : i + size] for t in part)) for part in tasks)
+        parts.append(judge(Tasks(*some)))
+    return torch.cat(parts)
+
+
+def to_device(tasks: Tasks, device: torch.device) -> Tasks:
+    """Move tasks to where a model's parameters are."""
+    if tasks.support.x.device == device:
+        return tasks
+    return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
 
 
 def split(x: Tensor, y: Tensor, k_shot: int) -> Tasks:
@@ -95,7 +151,7 @@ class Sinusoids:
         Raises:
             ValueError: a count is below 1.
         """
-        _check_counts(n_tasks, k_shot, k_query)
+        checks.counts(n_tasks, k_shot, k_query)
         amplitude = uniform(*self.amplitude, (n_tasks, 1, 1), generator)
         phase = uniform(*self.phase, (n_tasks, 1, 1), generator)
         x = uniform(*self.x, (n_tasks, k_shot + k_query, 1), generator)
@@ -135,7 +191,7 @@ class Harmonics:
         Raises:
             ValueError: a count is below 1.
         """
-        _check_counts(n_tasks, k_shot, k_query)
+        checks.counts(n_tasks, k_shot, k_query)
         shape = (n_tasks, 1, 2)
         height = torch.randn(
             shape, generator=generator, device=generator.device
@@ -226,21 +282,16 @@ class TaskArrays:
             ValueError: a count is below 1, or a task has fewer than
                 `k_shot + k_query` examples.
         """
-        _check_counts(n_tasks, k_shot, k_query)
+        checks.counts(n_tasks, k_shot, k_query)
         n_examples = self.x.shape[1]
         if k_shot + k_query > n_examples:
             raise ValueError(
                 f"{k_shot} + {k_query} examples wanted, but a task has "
                 f"{n_examples}"
             )
-        task = torch.randint(len(self.x), (n_tasks, 1), generator=generator)
-        order = torch.rand(n_tasks, n_examples, generator=generator)
+        on = {"generator": generator, "device": generator.device}
+        task = torch.randint(len(self.x), (n_tasks, 1), **on)
+        order = torch.rand(n_tasks, n_examples, **on)
         example = order.argsort(1)[:, : k_shot + k_query]
+        task, example = task.to(self.x.device), example.to(self.x.device)
         return split(self.x[task, example], self.y[task, example], k_shot)
-
-
-def _check_counts(n_tasks: int, k_shot: int, k_query: int) -> None:
-    counts = {"n_tasks": n_tasks, "k_shot": k_shot, "k_query": k_query}
-    for name, count in counts.items():
-        if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")

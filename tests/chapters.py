@@ -4,12 +4,15 @@ import ast
 import re
 from pathlib import Path
 
-import nbformat
+from mamlkit.course.chapters import (
+    code_cells,
+    declared_parameters,
+    find_chapters,
+    read,
+    tagged,
+)
 
-from mamlkit.paths import NOTEBOOKS
-from mamlkit.runner import declared_parameters
-
-CHAPTERS = sorted(NOTEBOOKS.glob("*.ipynb"))
+CHAPTERS = find_chapters()
 MAX_WORDS = 3500
 MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
@@ -32,17 +35,9 @@ sys.addaudithook(refuse)
 """
 
 
-def tagged(nb, tag):
-    return [c for c in nb.cells if tag in c.metadata.get("tags", [])]
-
-
-def code_cells(nb):
-    return [c for c in nb.cells if c.cell_type == "code"]
-
-
 def form_faults(path: Path) -> list[str]:
     """List where a chapter breaks the form that all chapters share."""
-    nb = nbformat.read(path, 4)
+    nb = read(path)
     faults = []
     if not re.fullmatch(r"\d\d(_[a-z]+)+\.ipynb", path.name):
         faults.append("file name is not NN_verb_phrase.ipynb")
@@ -117,7 +112,9 @@ def definitions(source: str) -> dict[str, ast.AST]:
 class _Plain(ast.NodeTransformer):
     """Strip what a copy may differ in: docstrings, annotations, checks.
 
-    And `tie_weights` of `functional_call`, which only saves time.
+    Checks are calls of `checks.…`, as statements or around a value, and of a
+    module's own private functions. `to_device` moves tasks, and `tie_weights`
+    of `functional_call` only saves time.
     """
 
     def visit_arg(self, node):
@@ -132,8 +129,21 @@ class _Plain(ast.NodeTransformer):
         value = node.value
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             return None
-        private = isinstance(value, ast.Call) and ast.unparse(value.func)
-        return None if private and private.startswith("_") else node
+        return None if _checks(value) else node
+
+    def visit_Assign(self, node):
+        plumbing = isinstance(node.value, ast.Call) and (
+            _checks(node.value) or ast.unparse(node.value.func) == "to_device"
+        )
+        return None if plumbing else self.generic_visit(node)
+
+    def visit_Call(self, node):
+        # checks.scalar(loss) returns the loss.
+        return (
+            self.visit(node.args[0])
+            if _checks(node)
+            else (self.generic_visit(node))
+        )
 
     def visit_keyword(self, node):
         return None if node.arg == "tie_weights" else node
@@ -141,6 +151,11 @@ class _Plain(ast.NodeTransformer):
     def visit_FunctionDef(self, node):
         node.returns = None
         return self.generic_visit(node)
+
+
+def _checks(node: ast.AST) -> bool:
+    name = isinstance(node, ast.Call) and ast.unparse(node.func)
+    return bool(name) and name.startswith(("checks.", "_"))
 
 
 def plain(node: ast.AST) -> str:
@@ -155,7 +170,7 @@ def earlier_cells(path: Path) -> list:
         cell
         for chapter in CHAPTERS
         if chapter.name < path.name
-        for cell in tagged(nbformat.read(chapter, 4), "copy-me")
+        for cell in tagged(read(chapter), "copy-me")
     ]
 
 

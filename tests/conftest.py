@@ -13,7 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 TINY = {
     "title": "# Try a thing\n\nRead on: [top](#Try-a-thing).",
     "setup": """
-from mamlkit.claims import claim, report_claims
+from mamlkit.course.claims import claim, report_claims
 from mamlkit.exercises import check
 """,
     "parameters": 'SCALE = "laptop"\nSEED = 0\nRATE = 0.5',

@@ -17,7 +17,7 @@ from chapters import CHAPTERS, tagged
 from playwright.sync_api import Locator, Page
 
 from mamlkit.paths import ROOT
-from mamlkit.runner import own_kernel
+from mamlkit.publish.runner import own_kernel
 
 TOKEN = "learner"
 RUN_SECONDS = 120  # that all cells of a chapter may take

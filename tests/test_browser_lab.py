@@ -10,7 +10,7 @@ from chapters import CHAPTERS, code_cells, solve, tagged
 from playwright.sync_api import expect
 
 from mamlkit.exercises import find_exercise, find_quiz
-from mamlkit.render import _BAR, _WIDGET
+from mamlkit.publish.render import _BAR, _WIDGET
 
 WIDTHS = (1440, 800)
 HEIGHT = 2400

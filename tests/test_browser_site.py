@@ -5,7 +5,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import complaints, keep
 from chapters import CHAPTERS
 
-from mamlkit import site
+from mamlkit.publish import site
 
 WIDE = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}

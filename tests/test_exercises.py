@@ -8,14 +8,20 @@ import nbformat
 import pytest
 from chapters import CHAPTERS, code_cells, definitions, tagged
 
-from mamlkit import exercises
-from mamlkit.exercises import check, find_exercise, find_quiz, hint, solution
+from mamlkit.exercises import (
+    check,
+    engine,
+    find_exercise,
+    find_quiz,
+    hint,
+    solution,
+)
 from mamlkit.paths import ROOT
 
 NUMBERS = sorted(
     path.stem[2:] for path in (ROOT / "mamlkit/exercises").glob("ch*.py")
 )
-KEYS = [key for n in NUMBERS for key in exercises._chapter(n).EXERCISES]
+KEYS = [key for n in NUMBERS for key in engine._chapter(n).EXERCISES]
 MISTAKES = [
     pytest.param(key, number, id=f"{key}-{number}")
     for key in KEYS
@@ -55,7 +61,7 @@ def verdict(monkeypatch):
     """Define a function by code, check it, return (verdict, message)."""
     cards = []
     monkeypatch.setattr(
-        exercises,
+        engine,
         "display",
         lambda data, metadata, raw: cards.append(metadata),
     )
@@ -135,7 +141,7 @@ def test_stubs_are_those_of_the_chapter(path):
         assert ast.get_docstring(stub), "say the shapes in a docstring"
         found.append(key.value)
     number = str(int(path.name[:2]))
-    assert found == [*exercises._chapter(number).EXERCISES]
+    assert found == [*engine._chapter(number).EXERCISES]
 
 
 @pytest.mark.parametrize("number", NUMBERS)

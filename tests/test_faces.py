@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mamlkit import load_faces
-from mamlkit.faces import SPLITS, draw_faces
+from mamlkit.datasets.faces import SPLITS, draw_faces
 
 
 @pytest.fixture(scope="module")

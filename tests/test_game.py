@@ -8,10 +8,11 @@ import nbformat
 import pytest
 import torch
 
-from mamlkit import game, load_glyphs, mean_interval, score
-from mamlkit.game import Game, deal, play
+from mamlkit import load_glyphs, mean_interval
+from mamlkit.course import game, score
+from mamlkit.course.game import Game, deal, play
 from mamlkit.paths import NOTEBOOKS
-from mamlkit.readme import chapter_map
+from mamlkit.publish.readme import chapter_map
 
 
 @pytest.fixture(autouse=True)

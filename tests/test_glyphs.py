@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import glyphs, load_glyphs
+from mamlkit import load_glyphs
+from mamlkit.datasets import glyphs
 from mamlkit.paths import DATA
 
 

@@ -31,8 +31,8 @@ from papermill.parameterize import parameterize_notebook
 
 from mamlkit.exercises import find_exercise
 from mamlkit.paths import ROOT
-from mamlkit.render import output_faults
-from mamlkit.report import notes
+from mamlkit.publish.render import output_faults
+from mamlkit.publish.report import notes
 
 each_chapter = pytest.mark.parametrize(
     "path", CHAPTERS, ids=[p.stem for p in CHAPTERS]

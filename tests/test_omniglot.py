@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mamlkit import load_omniglot, omniglot
+from mamlkit import load_omniglot
+from mamlkit.datasets import omniglot
 
 NAMES = tuple(omniglot.ARCHIVES)
 

@@ -136,12 +136,3 @@ def test_help_needs_no_heavy_imports():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert done.stdout == "[]\n", done.stderr
-
-
-def test_modules_stay_short():
-    lengths = {
-        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-        for path in (ROOT / "mamlkit").rglob("*.py")
-        if path.parent.name != "exercises"
-    }
-    assert not {name: n for name, n in lengths.items() if n > 300}

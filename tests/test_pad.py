@@ -6,7 +6,7 @@ import pytest
 import torch
 from playwright.sync_api import expect
 
-from mamlkit.pad import _SCRIPT, Pad
+from mamlkit.course.pad import _SCRIPT, Pad
 
 # Draws a line 3.5 pixels from the top of what showed sample 1, then takes
 # sample 2, and clears; leaves what was sent in the page.

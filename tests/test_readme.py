@@ -11,14 +11,14 @@ import nbformat
 import pytest
 
 from mamlkit.paths import ROOT
-from mamlkit.readme import PICTURE, chapter_map, fill, results_table
+from mamlkit.publish.readme import PICTURE, chapter_map, fill, results_table
 from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
 
 
 def test_generated_parts_are_current():
-    assert fill(README) == README, "run `python -m mamlkit.readme`"
+    assert fill(README) == README, "run `python -m mamlkit.publish.readme`"
     assert PICTURE.exists()
 
 

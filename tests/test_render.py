@@ -10,8 +10,8 @@ from conftest import TINY
 from nbformat.v4 import new_output
 from PIL import Image
 
-from mamlkit import render, report, runner
 from mamlkit.__main__ import main
+from mamlkit.publish import render, report, runner
 
 NOISY = """
 import sys

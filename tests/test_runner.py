@@ -6,12 +6,13 @@ import sys
 import nbformat
 import pytest
 
-from mamlkit import claims, runner
 from mamlkit.__main__ import main
+from mamlkit.course import claims
+from mamlkit.publish import runner
 
 # A chapter without heavy imports, for runs that are about the runner.
 LIGHT = {
-    "setup": "from mamlkit.claims import claim, report_claims",
+    "setup": "from mamlkit.course.claims import claim, report_claims",
     "exercise": None,
 }
 
@@ -200,7 +201,7 @@ def test_lab_opens_the_chapter_that_is_named(course, monkeypatch):
 
 
 def test_fetch_passes_the_folder_on(monkeypatch, tmp_path):
-    from mamlkit import omniglot
+    from mamlkit.datasets import omniglot
 
     asked = []
     monkeypatch.setattr(omniglot, "fetch", asked.append)

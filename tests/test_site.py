@@ -6,9 +6,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_output
 
-from mamlkit import render, runner, site
 from mamlkit.__main__ import main
-from mamlkit.site.mathml import mathml
+from mamlkit.publish import render, runner, site
+from mamlkit.publish.site.mathml import mathml
 
 TITLE = """# Try a thing
 

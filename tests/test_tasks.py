@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from mamlkit import Harmonics, Sinusoids, SinusoidsAndLines, TaskArrays
+from mamlkit import (
+    Harmonics,
+    Sinusoids,
+    SinusoidsAndLines,
+    TaskArrays,
+    map_tasks,
+)
 
 FAMILIES = [Sinusoids(), Harmonics(), SinusoidsAndLines()]
 
@@ -107,3 +113,18 @@ def test_arrays_that_do_not_fit_are_refused():
         TaskArrays(x, torch.zeros(4, 6))
     with pytest.raises(ValueError, match=r"3 \+ 4 .* a task has 5"):
         sample(TaskArrays(x, torch.zeros(4, 5)))
+
+
+def test_the_loop_takes_one_task_at_a_time():
+    shapes = []
+
+    def fn(support, query):
+        shapes.append((support.x.shape, query.x.shape))
+        return query.y.sum()
+
+    tasks = Sinusoids().sample(
+        2, k_shot=5, k_query=4, generator=torch.Generator()
+    )
+    actual = map_tasks(fn, tasks, "loop")
+    assert shapes == [((5, 1), (4, 1))] * 2
+    torch.testing.assert_close(actual, tasks.query.y.sum((1, 2)))

@@ -7,7 +7,7 @@ against differences of the meta-loss along random directions.
 import pytest
 import torch
 from torch import nn
-from torch.func import grad, vmap
+from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -118,7 +118,10 @@ def prepared(kind):
 
 
 def judged(model, tasks, way):
-    loss_fn = functional_loss(model, F.mse_loss)
+    def loss_fn(params, batch):  # functional_loss without its refusals
+        outputs = functional_call(model, params, (batch.x,))
+        return F.mse_loss(outputs, batch.y)
+
     params = {name: p.detach() for name, p in model.named_parameters()}
 
     def loss(params):

@@ -5,7 +5,7 @@ from numbers import Integral
 
 import torch
 
-from mamlkit.exercises import (
+from mamlkit.exercises.engine import (
     Exercise,
     Question,
     as_scalar,

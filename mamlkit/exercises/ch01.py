@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from mamlkit.exercises import (
+from mamlkit.exercises.engine import (
     Exercise,
     Question,
     as_scalar,

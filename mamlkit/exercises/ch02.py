@@ -2,7 +2,7 @@
 
 import torch
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises.engine import Exercise, Question, compare, require
 from mamlkit.tasks import Batch
 
 

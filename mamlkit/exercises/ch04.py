@@ -3,8 +3,8 @@
 import torch
 from torch.func import grad
 
-from mamlkit.exercises import Exercise, Question, compare, require
-from mamlkit.outer import meta_loss
+from mamlkit.exercises.engine import Exercise, Question, compare, require
+from mamlkit.objectives import meta_loss
 from mamlkit.tasks import Batch, Tasks
 
 

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from mamlkit.exercises import (
+from mamlkit.exercises.engine import (
     Exercise,
     Question,
     as_scalar,

@@ -3,7 +3,7 @@
 import torch
 from torch.func import grad
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises.engine import Exercise, Question, compare, require
 from mamlkit.inner import adapt
 from mamlkit.tasks import Batch
 

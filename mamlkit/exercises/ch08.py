@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.func import grad, vmap
 
-from mamlkit.exercises import Exercise, Question, compare, require
-from mamlkit.outer import meta_loss
+from mamlkit.exercises.engine import Exercise, Question, compare, require
+from mamlkit.objectives import meta_loss
 from mamlkit.tasks import Batch, Tasks
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.func import grad
 
-from mamlkit.exercises import Exercise, Question, compare
+from mamlkit.exercises.engine import Exercise, Question, compare
 
 
 def check_stand_still(stand_still):

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from mamlkit.exercises import (
+from mamlkit.exercises.engine import (
     Exercise,
     Question,
     as_scalar,

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from mamlkit.exercises import Exercise, Question, compare, require
+from mamlkit.exercises.engine import Exercise, Question, compare, require
 from mamlkit.tasks import Batch, Tasks
 
 

@@ -5,7 +5,13 @@ from statistics import mean, median
 
 import torch
 
-from mamlkit.exercises import Exercise, Question, as_scalar, compare, require
+from mamlkit.exercises.engine import (
+    Exercise,
+    Question,
+    as_scalar,
+    compare,
+    require,
+)
 
 LAUNCH = 2**-7  # seconds until the toy device has taken an order
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from mamlkit.exercises import (
+from mamlkit.exercises.engine import (
     Exercise,
     Question,
     as_scalar,

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from mamlkit.evaluate import mean_interval
-from mamlkit.paths import RESULTS
+from mamlkit.paths import RESULTS, replacing
 
 EXPERIMENTS = ("sinusoid", "omniglot", "variants", "navigation", "speed")
 
@@ -28,7 +28,7 @@ def row(
         values: shape (tasks,), in the unit of `paper`.
         paper: the published value, if there is one.
     """
-    mean, half = mean_interval(values.double())
+    mean, half = mean_interval(values.cpu().double())
     return {
         "name": name,
         "value": round(mean.item(), 4),
@@ -76,8 +76,8 @@ def write_result(
     }
     path = Path(folder) / f"{experiment}.json"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
+        with replacing(path) as file:
+            file.write(json.dumps(result, indent=1).encode() + b"\n")
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from None
     return path

@@ -1,7 +1,5 @@
 """Accuracies of adapted classifiers, on as many tasks as you like."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -9,22 +7,10 @@ from torch.nn import functional as F
 from mamlkit.evaluate import adaptation_curve, functional_accuracy
 from mamlkit.evaluate import one_by_one as alone
 from mamlkit.inner import Params, adapt, functional_loss
-from mamlkit.outer import map_tasks
-from mamlkit.tasks import Batch, Tasks
+from mamlkit.tasks import Tasks, in_chunks, map_tasks
 
 CHUNK = 25  # tasks judged at once, for the memory's sake
 IMAGES = 5_000  # in the batches that are judged at once, likewise
-
-
-def in_chunks(
-    judge: Callable[[Tasks], Tensor], tasks: Tasks, size: int = CHUNK
-) -> Tensor:
-    """Call `judge` on `size` tasks after the other; (tasks, ...) as one."""
-    parts = []
-    for i in range(0, len(tasks.support.y), size):
-        some = (Batch(*(t[i : i + size] for t in part)) for part in tasks)
-        parts.append(judge(Tasks(*some)))
-    return torch.cat(parts)
 
 
 def accuracies(

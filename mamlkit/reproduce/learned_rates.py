@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit.inner import LossFn, Params
-from mamlkit.outer import meta_loss
+from mamlkit.objectives import meta_loss
 from mamlkit.tasks import Tasks
 
 

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.inner import Params
 from mamlkit.models import CNN, MLP
-from mamlkit.omniglot import load_omniglot
-from mamlkit.outer import History, cosine, meta_loss, meta_train
+from mamlkit.objectives import meta_loss
+from mamlkit.outer import History, cosine, meta_train
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import read_result, row, write_result
 from mamlkit.reproduce.jitter import jittered

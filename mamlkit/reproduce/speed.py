@@ -20,7 +20,7 @@ from torch import nn
 from mamlkit.gradient import gradient_of
 from mamlkit.inner import functional_loss
 from mamlkit.models import CNN, MLP
-from mamlkit.outer import meta_loss
+from mamlkit.objectives import meta_loss
 from mamlkit.reproduce import write_result
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 

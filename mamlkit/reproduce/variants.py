@@ -14,22 +14,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.evaluate import adaptation_curve, functional_accuracy
+from mamlkit.implicit import imaml_loss, proximal_loss
 from mamlkit.inner import Params, functional_loss
 from mamlkit.models import CNN
-from mamlkit.omniglot import load_omniglot
-from mamlkit.outer import History, meta_loss, meta_train
+from mamlkit.objectives import anil_loss, meta_loss, reptile_loss
+from mamlkit.outer import History, meta_train
 from mamlkit.paths import BUILD
 from mamlkit.reproduce import row, write_result
-from mamlkit.reproduce.judge import in_chunks
-from mamlkit.tasks import Tasks
-from mamlkit.variants import (
-    anil_loss,
-    imaml_loss,
-    proximal_loss,
-    reptile_loss,
-)
+from mamlkit.reproduce.judge import CHUNK
+from mamlkit.tasks import Tasks, in_chunks
 
 HEAD = ("head.weight", "head.bias")
 NAMES = ("maml", "fomaml", "reptile", "anil", "imaml")
@@ -81,7 +77,7 @@ def accuracies(
         adaptation_curve, params, loss_fn, functional_accuracy(model)
     )
     judge = partial(judge, lr=rates, steps=args.steps)
-    return 100 * in_chunks(judge, tasks)[:, -1]
+    return 100 * in_chunks(judge, tasks, CHUNK)[:, -1]
 
 
 def train(

@@ -21,13 +21,15 @@ from mamlkit.rl.surrogate import (
     weigh,
 )
 from mamlkit.rl.trpo import (
-    conjugate_gradient,
     fisher_product,
+    flat_conjugate_gradients,
     flatten,
     meta_trpo_step,
     trpo_step,
     unflatten,
 )
+
+conjugate_gradient = flat_conjugate_gradients  # what it was called before
 
 __all__ = [
     "Experience",
@@ -36,6 +38,7 @@ __all__ = [
     "conjugate_gradient",
     "dice",
     "fisher_product",
+    "flat_conjugate_gradients",
     "flatten",
     "kl_divergence",
     "linear_baseline",

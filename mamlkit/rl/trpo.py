@@ -30,7 +30,7 @@ def unflatten(vector: Tensor, like: Params) -> Params:
     return {k: v.view_as(like[k]) for k, v in zip(like, parts)}
 
 
-def conjugate_gradient(
+def flat_conjugate_gradients(
     product: Callable[[Tensor], Tensor], target: Tensor, iterations: int = 10
 ) -> Tensor:
     """Solve A x = target, knowing A only by its products with vectors.
@@ -130,7 +130,7 @@ def trpo_step(
     def damped(vector):
         return product(vector) + 1e-5 * vector
 
-    direction = conjugate_gradient(damped, slope, iterations)
+    direction = flat_conjugate_gradients(damped, slope, iterations)
     bend = direction @ damped(direction)
     longest = (2 * max_kl / bend.clamp(min=1e-20)).sqrt()
     for attempt in range(15):

@@ -11,16 +11,15 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
-import nbformat
 from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import (
     IPythonRenderer,
     MarkdownWithMath,
 )
 
+from mamlkit.course.chapters import code_hash, opening, read
 from mamlkit.paths import BUILD
-from mamlkit.render import code_hash
-from mamlkit.site.mathml import mathml
+from mamlkit.publish.site.mathml import mathml
 
 _HERE = Path(__file__).parent
 
@@ -40,9 +39,9 @@ def build(chapters: Sequence[Path], out: Path = BUILD / "html") -> Path:
             code, or a link leads nowhere.
     """
     exporter = _Exporter(template_name="site", template_file="page.html.j2")
-    notebooks = [nbformat.read(path, 4) for path in chapters]
+    notebooks = [read(path) for path in chapters]
     pages = [
-        describe(nb) | {"name": path.stem, "number": path.name[:2]}
+        opening(nb)._asdict() | {"name": path.stem, "number": path.name[:2]}
         for path, nb in zip(chapters, notebooks)
     ]
     texts = {"index.html": exporter.render_map(pages)}
@@ -70,17 +69,6 @@ def build(chapters: Sequence[Path], out: Path = BUILD / "html") -> Path:
         (out / name).write_text(text, encoding="utf-8")
     shutil.copy(_HERE / "style.css", out)
     return out / "index.html"
-
-
-def describe(nb: nbformat.NotebookNode) -> dict[str, str]:
-    """Read title, promise and minutes from a chapter's first cell."""
-    title, *rest = re.split(r"\n\s*\n", nb.cells[0].source.strip())
-    promise, effort = (*rest, "", "")[:2]
-    return {
-        "title": title.removeprefix("# "),
-        "promise": promise,
-        "effort": effort,
-    }
 
 
 def linked_files(html: str) -> list[str]:

@@ -15,7 +15,8 @@ from jupyter_core.paths import jupyter_data_dir
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mamlkit.figures import PINK
+from mamlkit.course.figures import PINK
+from mamlkit.paths import replacing
 
 NAME = "mamlkit_score.json"
 
@@ -87,12 +88,9 @@ def keep_game(right: list[bool], seconds: list[float]) -> str:
             aside = path.with_suffix(".damaged.json")
             path.replace(aside)
             games, said = [], f"The file was damaged and is now {aside.name}. "
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Written beside and moved: an interruption leaves the old file.
-        beside = path.with_suffix(".new")
         text = json.dumps({"games": [*games, game]}, indent=1) + "\n"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as fault:
         return f"{said}Not kept: {fault.strerror}: {path}."
     return f"{said}Kept in {path}; forget_score() deletes it."

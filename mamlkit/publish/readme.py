@@ -1,7 +1,7 @@
 """The parts of README.md that are made from the project's files.
 
-`python -m mamlkit.readme` writes the map of chapters, the results table and
-the picture; a test holds README.md to them.
+`python -m mamlkit.publish.readme` writes the map of chapters, the results
+table and the picture; a test holds README.md to them.
 """
 
 import base64
@@ -9,9 +9,8 @@ import json
 import re
 from pathlib import Path
 
-import nbformat
-
-from mamlkit.paths import NOTEBOOKS, RESULTS, ROOT
+from mamlkit.course.chapters import chapter_map, find_chapters, read
+from mamlkit.paths import RESULTS, ROOT
 
 PICTURE = ROOT / "data" / "readme.png"
 # The chapter whose picture README shows, and which of its pictures.
@@ -113,45 +112,6 @@ def speed_table(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
-def chapter_map(folder: Path = NOTEBOOKS, prefix: str = "notebooks/") -> str:
-    """Make a table of the chapters that exist.
-
-    Args:
-        folder: of the notebooks.
-        prefix: of the links, from where the table stands to the notebooks.
-    """
-    lines = [
-        "| chapter | you end up with | builds on | minutes |",
-        "|---|---|---|---|",
-    ]
-    for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):
-        title, *columns = first_cell(path)
-        link = f"[{path.name[:2]} {title}]({prefix}{path.name})"
-        lines.append(f"| {' | '.join([link, *columns])} |")
-    return "\n".join(lines)
-
-
-def first_cell(path: Path) -> tuple[str, str, str, str]:
-    """Read a chapter's title, promise, what it builds on, and minutes.
-
-    Raises:
-        ValueError: it does not say what you will have, or how long it takes.
-    """
-    first = nbformat.read(path, as_version=4).cells[0].source
-    title = re.search(r"^# (.+)", first, re.MULTILINE)[1]
-    promise = re.search(r"you will have (.+?)[.\n]", first)
-    minutes = re.search(r"About (\d+) minutes", first)
-    if not promise:
-        raise ValueError(f"{path.name} does not say what you will have")
-    if not minutes:
-        raise ValueError(f"{path.name} does not say how long it takes")
-    # What a check will show is the chapter's business, not the map's.
-    text = re.split(r"[,;] (?:and )?a? ?checks? ", promise[1])[0]
-    text = text[0].upper() + text[1:]
-    needs = re.findall(r"you have followed \[chapter (\d\d)\]", first)
-    return title, text, *(needs or [""]), minutes[1]
-
-
 def fill(text: str) -> str:
     """Put the generated parts between README's markers."""
     parts = {
@@ -174,7 +134,7 @@ def main() -> None:
     readme = ROOT / "README.md"
     readme.write_text(fill(readme.read_text()))
     chapter, which = PICTURE_FROM
-    notebook = nbformat.read(NOTEBOOKS / f"{chapter}.ipynb", as_version=4)
+    notebook = read(*find_chapters([chapter]))
     pictures = [
         output.data["image/png"]
         for cell in notebook.cells

@@ -16,43 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import nbformat
 import papermill
 from ipykernel.kernelspec import write_kernel_spec
 
-from mamlkit.paths import BUILD, NOTEBOOKS
-from mamlkit.report import Outcome, notes, table
+from mamlkit.course.chapters import SCALES, declared_parameters, read
+from mamlkit.paths import BUILD
+from mamlkit.publish.report import Outcome, notes, table
 
 # Seconds a single cell may take.
-TIMEOUTS = {"ci": 60, "laptop": 600, "paper": 4 * 3600}
-
-
-def find_chapters(names: Sequence[str] = ()) -> list[Path]:
-    """Find chapters by number, file stem or path; all of them by default.
-
-    Raises:
-        ValueError: there is no such chapter, or no chapter at all.
-    """
-    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
-    if not paths:
-        raise ValueError(f"no chapters in {NOTEBOOKS}: run from a checkout")
-    found = []
-    for name in names:
-        path = Path(name)
-        if path.is_file() and path.resolve().parent != NOTEBOOKS:
-            raise ValueError(
-                f"{name} is not a chapter in {NOTEBOOKS}: run a copy of your "
-                "own with papermill"
-            )
-        stem = Path(name).name.removesuffix(".ipynb")
-        matches = [p for p in paths if stem == p.stem]
-        if stem.isdecimal():
-            matches = [p for p in paths if int(stem) == int(p.name[:2])]
-        if not matches:
-            known = ", ".join(p.name[:2] for p in paths)
-            raise ValueError(f"no chapter {name!r}: there are {known}")
-        found += matches
-    return sorted(set(found)) or paths
+TIMEOUTS = dict(zip(SCALES, (60, 600, 4 * 3600)))
 
 
 def parse_parameters(settings: Sequence[str]) -> dict[str, Any]:
@@ -76,31 +48,6 @@ def parse_parameters(settings: Sequence[str]) -> dict[str, Any]:
     return parameters
 
 
-def declared_parameters(nb: nbformat.NotebookNode) -> dict[str, Any]:
-    """Read the literals of a chapter's `parameters` cell.
-
-    Raises:
-        ValueError: there is not exactly one such cell, or it holds anything
-            but assignments of literals.
-    """
-    cells = [c for c in nb.cells if "parameters" in c.metadata.get("tags", [])]
-    if len(cells) != 1:
-        raise ValueError(
-            f"expected 1 cell tagged parameters, got {len(cells)}"
-        )
-    parameters = {}
-    for node in ast.parse(cells[0].source).body:
-        try:
-            (target,) = node.targets
-            parameters[target.id] = ast.literal_eval(node.value)
-        except (AttributeError, ValueError):
-            raise ValueError(
-                "the parameters cell must assign literals only, got "
-                f"{ast.unparse(node)!r}"
-            ) from None
-    return parameters
-
-
 def check_parameters(chapters: Sequence[Path], parameters: dict) -> None:
     """Refuse parameters that a chapter does not declare.
 
@@ -111,7 +58,7 @@ def check_parameters(chapters: Sequence[Path], parameters: dict) -> None:
         if name in parameters:
             raise ValueError(f"{name} has its own flag: --{name.lower()}")
     for path in chapters:
-        declared = declared_parameters(nbformat.read(path, 4))
+        declared = declared_parameters(read(path))
         unknown = [name for name in parameters if name not in declared]
         if unknown:
             raise ValueError(
@@ -175,7 +122,7 @@ def execute(path: Path, out: Path, parameters: dict[str, Any]) -> Outcome:
         trace.write_text(traceback.format_exc(), encoding="utf-8")
         error = _one_line(fault)
     seconds = time.perf_counter() - start
-    nb = nbformat.read(executed if executed.exists() else path, 4)
+    nb = read(executed if executed.exists() else path)
     said = notes(nb, "claims")[-1:] or [{}]
     return Outcome(
         path.stem,
@@ -206,8 +153,11 @@ def run(
             `build/run/`, with the report in `build/`.
 
     Raises:
-        ValueError: an undeclared parameter; nothing has run.
+        ValueError: no such scale, or an undeclared parameter; nothing has
+            run.
     """
+    if scale not in SCALES:
+        raise ValueError(f"no scale {scale!r}: there are {', '.join(SCALES)}")
     parameters = parameters or {}
     check_parameters(chapters, parameters)
     folder = Path(out or BUILD / "run").resolve()

@@ -1,113 +1,18 @@
-"""Cheaper meta-gradients: what may be dropped from MAML, and what is left.
+"""iMAML: a meta-gradient that needs no path back through the inner steps.
 
-Each `..._loss` can be the `objective` of `meta_train`, which follows its
-gradient. FOMAML needs no function of its own: it is
-`meta_loss(..., first_order=True)`.
+Where the inner problem is tied to its start and solved, the implicit function
+theorem gives the gradient (Rajeswaran et al. 2019, arXiv:1909.04630).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.func import grad, vjp
 
-from mamlkit.checks import _check_adapted, _check_solver, _check_tasks
+from mamlkit import checks
 from mamlkit.inner import LossFn, Params, adapt
-from mamlkit.outer import map_tasks
-from mamlkit.tasks import Batch, Tasks
-
-
-def reptile_loss(
-    params: Params,
-    loss_fn: LossFn,
-    tasks: Tasks,
-    *,
-    lr: float | Params,
-    steps: int,
-    first_order: bool = True,
-    over_tasks: str = "vmap",
-) -> Tensor:
-    """Measure how far the inner steps lead away from `params`.
-
-    Reptile (Nichol et al. 2018, Algorithm 2) moves θ towards the mean of the
-    θ′. This is ½ |θ - θ′|², averaged over tasks, with θ′ held constant: its
-    gradient is θ - mean θ′, and its value says nothing about the query loss.
-
-    Args:
-        params: θ.
-        loss_fn: `(params, batch)` -> scalar.
-        tasks: stacked; a task's support and query set are one training set
-            here, as Reptile does not tell them apart.
-        lr: α, as in `adapt`.
-        steps: inner steps; with one, this is joint training scaled by α.
-        first_order: makes no difference, as no step is differentiated.
-        over_tasks: "vmap" or "loop".
-
-    Returns:
-        scalar, differentiable in `params`.
-
-    Raises:
-        ValueError: as in `meta_loss`.
-    """
-    _check_tasks(loss_fn, tasks, over_tasks)
-    start = {name: value.detach() for name, value in params.items()}
-
-    def task_loss(support, query):
-        examples = Batch(*map(torch.cat, zip(support, query)))
-        adapted = adapt(start, loss_fn, examples, lr=lr, steps=steps)
-        return sum(
-            (params[name] - value).square().sum() / 2
-            for name, value in adapted.items()
-        )
-
-    return map_tasks(task_loss, tasks, over_tasks).mean()
-
-
-def anil_loss(
-    params: Params,
-    loss_fn: LossFn,
-    tasks: Tasks,
-    *,
-    adapted: Sequence[str],
-    lr: float | Params,
-    steps: int = 1,
-    first_order: bool = False,
-    over_tasks: str = "vmap",
-) -> Tensor:
-    """Compute `meta_loss` with inner steps on the named parameters only.
-
-    "Almost no inner loop" (Raghu et al. 2020): the head is adapted to each
-    task, the body is shared; both are meta-trained.
-
-    Args:
-        params: θ.
-        loss_fn: `(params, batch)` -> scalar.
-        tasks: stacked tasks.
-        adapted: names of the parameters that the inner steps change.
-        lr: α, as in `adapt`; a dict has the names in `adapted`.
-        steps: inner steps on each support set.
-        first_order: as in `adapt`.
-        over_tasks: "vmap" or "loop".
-
-    Returns:
-        scalar, differentiable in all of `params`.
-
-    Raises:
-        ValueError: as in `meta_loss`, or a name is not in `params`.
-    """
-    _check_tasks(loss_fn, tasks, over_tasks)
-    _check_adapted(params, adapted)
-    head = {name: params[name] for name in adapted}
-    options = {"lr": lr, "steps": steps, "first_order": first_order}
-
-    def head_loss(head, batch):
-        return loss_fn(params | head, batch)
-
-    def task_loss(support, query):
-        fitted = adapt(head, head_loss, support, **options)
-        return head_loss(fitted, query)
-
-    return map_tasks(task_loss, tasks, over_tasks).mean()
+from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks
 
 
 def proximal_loss(
@@ -200,7 +105,7 @@ def implicit_gradient(
     Raises:
         ValueError: `strength` is not positive or `cg_steps` negative.
     """
-    _check_solver(strength, cg_steps)
+    checks.solver(strength, cg_steps)
     _, hessian_times = vjp(lambda p: grad(loss_fn)(p, support), adapted)
 
     def product(v):
@@ -221,7 +126,7 @@ def imaml_loss(
     steps: int,
     cg_steps: int = 5,
     first_order: bool = False,
-    over_tasks: str = "vmap",
+    over_tasks: OverTasks = "vmap",
 ) -> Tensor:
     """Average the query losses; the gradient is the implicit one.
 
@@ -246,7 +151,7 @@ def imaml_loss(
     Raises:
         ValueError: as in `meta_loss` and `implicit_gradient`.
     """
-    _check_tasks(loss_fn, tasks, over_tasks)
+    checks.tasks(tasks, over_tasks)
     start = {name: value.detach() for name, value in params.items()}
     tied = proximal_loss(loss_fn, start, strength=strength)
     solver = {"strength": strength, "cg_steps": cg_steps}

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from IPython.display import display
 
+from mamlkit.course.chapters import VERDICTS
+
+HELD, FAILED, NOT_JUDGED = VERDICTS
 WIDTH = 75  # characters; JupyterLab breaks longer lines within words
 
 
@@ -50,13 +53,9 @@ def report_claims(scale: str) -> None:
     rows = []
     for text, (holds, measured, exact) in _claims.items():
         judged = exact or scale != "ci"
-        verdict = ("held" if holds else "failed") if judged else "not judged"
+        verdict = (HELD if holds else FAILED) if judged else NOT_JUDGED
         rows.append({"text": text, "verdict": verdict, "measured": measured})
-    marks = {
-        "held": "✓ held",
-        "failed": "✗ FAILED",
-        "not judged": "not judged",
-    }
+    marks = {HELD: "✓ held", FAILED: "✗ FAILED", NOT_JUDGED: NOT_JUDGED}
     body = "".join(
         f"<tr><td style='text-align:left'>{escape(r['text'])}</td>"
         f"<td style='text-align:left'>{escape(r['measured'])}</td>"
@@ -73,7 +72,7 @@ def report_claims(scale: str) -> None:
         metadata={"mamlkit": {"claims": rows, "peak_mb": _peak_mb()}},
         raw=True,
     )
-    failed = [r["text"] for r in rows if r["verdict"] == "failed"]
+    failed = [r["text"] for r in rows if r["verdict"] == FAILED]
     if failed:
         raise AssertionError(f"claims that do not hold: {failed}")
 

@@ -1,7 +1,7 @@
 """The report: what came of executed chapters, as text.
 
 What a chapter claims is in the metadata of its last output, put there by
-`mamlkit.claims`.
+`mamlkit.course.claims`.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from nbformat import NotebookNode
 
-VERDICTS = ("held", "failed", "not judged")
+from mamlkit.course.chapters import VERDICTS
 
 
 class Outcome(NamedTuple):

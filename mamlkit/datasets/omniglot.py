@@ -18,7 +18,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from mamlkit.paths import CACHE
+from mamlkit.paths import CACHE, replacing
 
 URL = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"
 # Name -> md5 of the published archive, its characters, and the sha256 of its
@@ -72,22 +72,22 @@ def fetch(source: Path | None = None, *, cache: Path = CACHE) -> Path:
             )
         parts.append(shrink(drawings))
     path = Path(cache) / CACHED
-    partial = path.with_suffix(".partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
+        with replacing(path) as file:
             np.savez_compressed(file, ink=np.concatenate(parts))
-        partial.replace(path)
     except OSError as error:
         raise ValueError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
 def _download(name: str, md5: str, cache: Path) -> Path:
-    import pooch  # slow to import, and seldom needed
-
+    try:
+        import pooch
+    except ImportError:
+        raise ValueError(
+            "downloading needs pooch: pip install 'mamlkit[course]', or give "
+            "a folder with the archives (--from PATH)"
+        ) from None
     try:
         found = pooch.retrieve(
             URL + name,
@@ -185,6 +185,11 @@ def shrink(drawings: np.ndarray) -> np.ndarray:
         for grey in map(Image.fromarray, paper.astype(np.uint8))
     ]
     return np.stack(small).reshape(*drawings.shape[:-2], SIZE, SIZE)
+
+
+def is_here(*, cache: Path = CACHE) -> bool:
+    """Tell whether `fetch` has been here."""
+    return (Path(cache) / CACHED).exists()
 
 
 def load_omniglot(split: str, *, cache: Path = CACHE) -> Tensor:

@@ -17,14 +17,14 @@ from IPython.display import display
 from PIL import Image
 from torch import Tensor
 
-from mamlkit.episodes import Episodes
-from mamlkit.figures import GREEN, GREY, show
-from mamlkit.score import (
+from mamlkit.course.figures import GREEN, GREY, show
+from mamlkit.course.score import (
     keep_game,
     read_games,
     somebody_is_there,
     wilson_interval,
 )
+from mamlkit.episodes import Episodes
 from mamlkit.tasks import Batch, Tasks
 
 WAYS = 5

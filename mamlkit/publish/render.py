@@ -5,8 +5,6 @@
 a hash of the code by which a test knows outputs that have gone stale.
 """
 
-import hashlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +12,10 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mamlkit.paths import BUILD, ROOT
-from mamlkit.report import failed
-from mamlkit.runner import execute
+from mamlkit.course.chapters import code_cells, code_hash, read
+from mamlkit.paths import BUILD, ROOT, replacing
+from mamlkit.publish.report import failed
+from mamlkit.publish.runner import execute
 
 MAX_BYTES = 500_000
 # Progress bars, in a notebook's stderr or printed by a widget's text.
@@ -25,12 +24,6 @@ _WIDGET = "application/vnd.jupyter.widget-view+json"
 _KEPT = {"image/png", "text/html", "text/markdown", "text/plain"}
 _PATH = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|private)/|[A-Z]:\\")
 _ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
-
-
-def code_hash(nb: NotebookNode) -> str:
-    """Hash the code of all cells, SHA-256."""
-    code = [c.source for c in nb.cells if c.cell_type == "code"]
-    return hashlib.sha256("\0".join(code).encode()).hexdigest()
 
 
 def render(chapters: Sequence[Path]) -> None:
@@ -50,9 +43,9 @@ def render(chapters: Sequence[Path]) -> None:
         outcome = execute(path, BUILD / "render", settings)
         if failed([outcome]):
             raise ValueError(f"{path.stem}: {outcome.error}; none written")
-        nb = nbformat.read(path, 4)
+        nb = read(path)
         try:
-            take_outputs(nb, nbformat.read(outcome.notebook, 4))
+            take_outputs(nb, read(outcome.notebook))
         except ValueError as fault:
             raise ValueError(f"{path.stem}: {fault}; none written") from None
         text = nbformat.writes(nb).rstrip("\n") + "\n"
@@ -62,9 +55,8 @@ def render(chapters: Sequence[Path]) -> None:
         print(f"{path.stem}: {outcome.seconds} s, {len(text) // 1000} kB")
         done.append((path, text))
     for path, text in done:
-        part = path.with_suffix(".part")
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        with replacing(path) as file:
+            file.write(text.encode())
 
 
 def take_outputs(nb: NotebookNode, executed: NotebookNode) -> None:
@@ -113,7 +105,7 @@ def output_faults(nb: NotebookNode, size: int) -> list[str]:
         address of this machine, a picture without alt text, a file too big.
     """
     faults = []
-    code = [c for c in nb.cells if c.cell_type == "code"]
+    code = code_cells(nb)
     if nb.metadata.get("mamlkit", {}).get("code") != code_hash(nb):
         faults.append("outputs are older than the code: run `make render`")
     if [c.execution_count for c in code] != [*range(1, len(code) + 1)]:

@@ -279,7 +279,7 @@ def load_glyphs(split: str, *, path: Path = PATH) -> Tensor:
     if ink.shape != shape or ink.dtype != np.uint8 or ink.max() >= LEVELS:
         raise ValueError(
             f"{path} is missing or damaged: make it anew with `python -c "
-            '"from mamlkit import glyphs; glyphs.build()"`'
+            '"from mamlkit.datasets import glyphs; glyphs.build()"`'
         )
     alphabets = ink.reshape(ALPHABETS, CHARACTERS, HANDS, 1, SIZE, SIZE)
     chosen = torch.from_numpy(alphabets[SPLITS[split]]).flatten(0, 1)

@@ -8,8 +8,8 @@ import ipywidgets as ipw
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
+from mamlkit.course.figures import png, show
 from mamlkit.exercises import find_quiz
-from mamlkit.figures import png, show
 
 
 def explore(

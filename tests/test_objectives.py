@@ -1,10 +1,11 @@
-"""The variants: each against an oracle that shares no code with it."""
+"""The objectives: each against an oracle that shares no code with it."""
 
 from functools import partial
 
 import pytest
 import torch
-from torch.func import functional_call, grad, grad_and_value, hessian
+from torch import nn
+from torch.func import grad, grad_and_value
 from torch.nn import functional as F
 
 from mamlkit import (
@@ -15,16 +16,11 @@ from mamlkit import (
     Tasks,
     adapt,
     adaptation_curve,
+    anil_loss,
     functional_loss,
+    imaml_loss,
     meta_loss,
     meta_train,
-)
-from mamlkit.variants import (
-    anil_loss,
-    conjugate_gradients,
-    imaml_loss,
-    implicit_gradient,
-    proximal_loss,
     reptile_loss,
 )
 
@@ -228,152 +224,185 @@ def test_anil_refuses_names_that_are_no_parameters(adapted):
         anil_loss(params, loss_fn, waves(), adapted=adapted, lr=0.05)
 
 
-# --- conjugate gradients and iMAML
+# --- MAML
 
 
-def system(size, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    root = torch.randn(size, size, generator=generator).double()
-    matrix = root @ root.T + torch.eye(size)
-    b = torch.randn(size, generator=generator).double()
-    return matrix, b, lambda v: {"x": matrix @ v["x"]}
+def params_of(model, dtype=torch.float64):
+    return {k: p.detach().to(dtype) for k, p in model.named_parameters()}
 
 
-def test_conjugate_gradients_solve_exactly_in_as_many_steps_as_entries():
-    matrix, b, product = system(6)
-    x = conjugate_gradients(product, {"x": b}, steps=6)["x"]
-    torch.testing.assert_close(x, torch.linalg.solve(matrix, b))
-
-
-def test_every_conjugate_gradient_step_comes_closer():
-    matrix, b, product = system(6)
-    exact = torch.linalg.solve(matrix, b)
-    errors = []
-    for steps in range(6):
-        away = conjugate_gradients(product, {"x": b}, steps=steps)["x"] - exact
-        errors.append((away @ matrix @ away).item())
-    assert errors == sorted(errors, reverse=True)
-    assert errors[3] < 0.5 * errors[1]
-
-
-def test_conjugate_gradients_survive_an_exact_start_and_a_downward_bend():
-    b = torch.tensor([1.0, 2.0])
-    same = conjugate_gradients(lambda v: v, {"x": b}, steps=4)["x"]
-    assert torch.equal(same, b)
-    bends = torch.tensor([-1.0, 1.0])
-    x = conjugate_gradients(lambda v: {"x": bends * v["x"]}, {"x": b}, steps=4)
-    assert x["x"].isfinite().all()
-
-
-def test_implicit_gradient_is_the_dense_solution_on_a_network():
-    loss_fn, params = network(hidden=(4,))
-    support, query = only(waves())
-    vector = torch.cat([p.flatten() for p in params.values()])
-
-    def unflat(v):
-        parts = v.split([p.numel() for p in params.values()])
-        return {k: part.view_as(params[k]) for k, part in zip(params, parts)}
-
-    bend = hessian(lambda v: loss_fn(unflat(v), support))(vector)
-    strength = 2 * bend.abs().sum(1).max()  # positive definite for certain
-    slope = grad(lambda v: loss_fn(unflat(v), query))(vector)
-    eye = torch.eye(len(vector)).double()
-    expected = unflat(torch.linalg.solve(eye + bend / strength, slope))
-    actual = implicit_gradient(
-        params, loss_fn, support, query, strength=strength, cg_steps=30
-    )
-    for name in params:
-        close(actual[name], expected[name])
-
-
-def test_imaml_on_quadratics_is_closed_form():
-    # min L(φ) + λ/2 |φ - w|² is at (A + λ)⁻¹ (A c + λ w).
-    tasks, strength = bowls(), 0.7
-    solve = torch.linalg.inv(A + strength * torch.eye(2).double())
-    ends = (tasks.support.y.mean(1) @ A + strength * W) @ solve
-    away = ends - tasks.query.y.mean(1)
-    actual, value = grad_and_value(imaml_loss)(
-        {"w": W}, bowl, tasks, lr=0.5, steps=80, cg_steps=2, strength=strength
-    )
-    close(actual["w"], (strength * away @ A @ solve).mean(0))
-    close(value, (away @ A * away).sum(1).mean() / 2)
-
-
-def test_imaml_agrees_with_differentiating_through_a_long_path():
-    loss_fn, params = network(hidden=(4,))
-    tasks, strength = waves(1), 30.0
-    options = {"lr": 0.02, "steps": 60}
-
-    def unrolled(params):
-        support, query = only(tasks)
-        tied = proximal_loss(loss_fn, params, strength=strength)
-        return loss_fn(adapt(params, tied, support, **options), query)
-
-    expected = grad(unrolled)(params)
-    actual = grad(imaml_loss)(
-        params, loss_fn, tasks, strength=strength, cg_steps=20, **options
-    )
-    for name in params:
-        torch.testing.assert_close(
-            actual[name], expected[name], rtol=1e-6, atol=1e-9
+def images(n_tasks=2, classes=3):
+    def batch(each):
+        y = torch.arange(classes).repeat(each).expand(n_tasks, -1)
+        return Batch(
+            torch.rand(n_tasks, classes * each, 1, 28, 28).double(), y
         )
 
-
-def test_imaml_without_conjugate_gradients_is_the_gradient_at_the_end():
-    loss_fn, params = network()
-    tasks, options = waves(1), {"lr": 0.01, "steps": 5}
-    support, query = only(tasks)
-    tied = proximal_loss(loss_fn, params, strength=20.0)
-    expected = grad(loss_fn)(adapt(params, tied, support, **options), query)
-    plain, flagged, corrected = (
-        grad(imaml_loss)(
-            params, loss_fn, tasks, strength=20.0, **options, **more
-        )
-        for more in ({"cg_steps": 0}, {"first_order": True}, {})
-    )
-    for name in params:
-        close(plain[name], expected[name])
-        close(flagged[name], expected[name])
-        assert not torch.allclose(corrected[name], expected[name])
-
-
-def test_imaml_takes_convolutions_and_batch_norm():
     torch.manual_seed(0)
-    model = CNN(3, width=4).double()
-    params = {k: p.detach() for k, p in model.named_parameters()}
-    y = torch.arange(3).repeat(2, 1)
-    x = torch.rand(2, 3, 1, 28, 28).double()
-    tasks = Tasks(Batch(x, y), Batch(x.flip(-1), y))
-    loss_fn = functional_loss(model, F.cross_entropy)
-    options = {"lr": 0.1, "steps": 2, "strength": 2.0}
+    return Tasks(batch(1), batch(2))
+
+
+SHIPPED = {
+    "mlp": (lambda: MLP(), F.mse_loss, waves, 0.01),
+    "mlp with norm": (
+        lambda: MLP(784, (16, 8), 3, norm=True),
+        F.cross_entropy,
+        images,
+        0.1,
+    ),
+    "cnn": (lambda: CNN(3, width=6), F.cross_entropy, images, 0.1),
+}
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+@pytest.mark.parametrize("kind", SHIPPED)
+def test_loop_and_vmap_agree_on_every_model(kind, steps):
+    make, criterion, tasks, lr = SHIPPED[kind]
+    torch.manual_seed(0)
+    model = make().double()
+    loss_fn, tasks = functional_loss(model, criterion), tasks()
+    options = {"lr": lr, "steps": steps}
     loop, batched = (
-        grad(imaml_loss)(params, loss_fn, tasks, over_tasks=way, **options)
+        grad(meta_loss)(
+            params_of(model), loss_fn, tasks, over_tasks=way, **options
+        )
         for way in ("loop", "vmap")
     )
-    for name in params:
+    for name in loop:
         torch.testing.assert_close(
             loop[name], batched[name], rtol=1e-8, atol=1e-11
         )
-    assert functional_call(model, loop, (x[0],)).isfinite().all()
 
 
-def test_the_tie_pulls_towards_its_center():
-    loss_fn, params = network()
-    support, _ = only(waves())
-    center = {name: value + 1 for name, value in params.items()}
-    tied = proximal_loss(loss_fn, center, strength=0.5)
-    count = sum(p.numel() for p in params.values())
-    close(tied(params, support), loss_fn(params, support) + 0.25 * count)
+def test_meta_loss_is_the_mean_over_tasks():
+    model, tasks = MLP().double(), waves()
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    one_by_one = []
+    for i in range(3):
+        support, query = (Batch(b.x[i], b.y[i]) for b in tasks)
+        adapted = adapt(params, loss_fn, support, lr=0.01, steps=2)
+        one_by_one.append(loss_fn(adapted, query))
+    actual = meta_loss(params, loss_fn, tasks, lr=0.01, steps=2)
+    torch.testing.assert_close(actual, torch.stack(one_by_one).mean())
+
+
+def test_order_of_tasks_does_not_matter():
+    model, tasks = MLP().double(), waves(4)
+    turned = Tasks(*(Batch(b.x.flip(0), b.y.flip(0)) for b in tasks))
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    torch.testing.assert_close(
+        meta_loss(params, loss_fn, tasks, lr=0.01),
+        meta_loss(params, loss_fn, turned, lr=0.01),
+    )
+
+
+@pytest.mark.parametrize("rate", [{"lr": 0}, {"lr": 0.1, "steps": 0}])
+def test_without_inner_steps_it_is_joint_training(rate):
+    model, tasks = MLP().double(), waves()
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    together = Batch(*(t.flatten(0, 1) for t in tasks.query))
+    meta = grad(meta_loss)(params, loss_fn, tasks, **rate)
+    joint = grad(loss_fn)(params, together)
+    for name in params:
+        torch.testing.assert_close(meta[name], joint[name])
+
+
+def test_first_order_is_the_gradient_at_the_adapted_parameters():
+    model, tasks = MLP().double(), waves(1)
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    support, query = (Batch(b.x[0], b.y[0]) for b in tasks)
+    adapted = adapt(params, loss_fn, support, lr=0.05, steps=3)
+    options = {"lr": 0.05, "steps": 3}
+    first = grad(meta_loss)(
+        params, loss_fn, tasks, first_order=True, **options
+    )
+    for name, expected in grad(loss_fn)(adapted, query).items():
+        torch.testing.assert_close(first[name], expected)
+
+
+@pytest.mark.parametrize("curvature", [0.0, 1.5])
+def test_first_order_differs_exactly_where_there_is_curvature(curvature):
+    # L(w; c) = c w + curvature/2 w²
+    def loss_fn(params, batch):
+        w = params["w"]
+        return (batch.y.mean() * w + curvature / 2 * w**2).sum()
+
+    tasks = Tasks(
+        Batch(torch.zeros(2, 1), torch.tensor([[1.0], [2.0]])),
+        Batch(torch.zeros(2, 1), torch.tensor([[3.0], [-1.0]])),
+    )
+    params = {"w": torch.tensor(2.0)}
+    full, first = (
+        grad(meta_loss)(params, loss_fn, tasks, lr=0.1, first_order=flag)["w"]
+        for flag in (False, True)
+    )
+    assert torch.equal(full, first) == (curvature == 0)
+
+
+def test_map_tasks_refuses_no_way_silently():
+    with pytest.raises(ValueError, match='"vmap" or "loop"'):
+        model = MLP()
+        loss_fn = functional_loss(model, F.mse_loss)
+        params = params_of(model)
+        meta_loss(params, loss_fn, waves(), lr=0.1, over_tasks="maps")
+
+
+def refused(model, tasks, match, criterion=F.mse_loss, **options):
+    loss_fn = functional_loss(model, criterion)
+    with pytest.raises(ValueError, match=match) as caught:
+        meta_loss(params_of(model), loss_fn, tasks, lr=0.1, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_support_without_a_task_axis_is_refused():
+    support, query = waves()
+    alone = Tasks(Batch(support.x[0], support.y[0]), query)
+    refused(MLP().double(), alone, r"one leading axis, the tasks")
+    single = Tasks(*(Batch(b.x[0, :4], b.y[0, :4]) for b in waves()))
+    refused(MLP().double(), single, r"a single task needs an axis of its own")
+
+
+def test_different_numbers_of_tasks_are_refused():
+    support, query = waves(3)
+    fewer = Tasks(support, Batch(query.x[:2], query.y[:2]))
+    refused(MLP().double(), fewer, r"'support.x': 3.*'query.x': 2")
+
+
+def test_running_statistics_are_refused():
+    model = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4)).double()
+    for way in ("vmap", "loop"):
+        refused(model, waves(), "track_running_stats=False", over_tasks=way)
 
 
 @pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"strength": 0}, "strength must be finite and > 0, got 0"),
-        ({"strength": 1.0, "cg_steps": -1}, "cg_steps must be >= 0, got -1"),
-    ],
+    "norm",
+    [nn.BatchNorm1d(4, track_running_stats=False), nn.LayerNorm(4)],
+    ids=lambda norm: type(norm).__name__,
 )
-def test_imaml_refuses_settings_that_make_no_sense(options, message):
-    loss_fn, params = network()
-    with pytest.raises(ValueError, match=message):
-        imaml_loss(params, loss_fn, waves(), lr=0.01, steps=2, **options)
+def test_fused_norms_with_weights_are_refused_under_vmap_only(norm):
+    model = nn.Sequential(nn.Linear(1, 4), norm, nn.Linear(4, 1)).double()
+    refused(model, waves(), 'over_tasks="loop"')
+    loss_fn = functional_loss(model, F.mse_loss)
+    options = {"lr": 0.1, "over_tasks": "loop"}
+    assert meta_loss(params_of(model), loss_fn, waves(), **options) > 0
+
+
+def test_examples_that_are_missing_are_refused():
+    support, query = waves()
+    fewer = Tasks(Batch(support.x, support.y[:, :3]), query)
+    refused(MLP().double(), fewer, r"support needs as many x as y.*and 3 ex")
+    none = Tasks(support, Batch(query.x[:, :0], query.y[:, :0]))
+    refused(MLP().double(), none, r"query needs as many x as y, and one at l")
+
+
+def test_running_statistics_that_are_only_read_are_accepted():
+    """A pretrained body in eval mode, under a head that is trained."""
+    body = nn.Sequential(nn.Linear(1, 4), nn.BatchNorm1d(4)).double()
+    model = nn.Sequential(body.requires_grad_(False).eval(), nn.Linear(4, 1))
+    model.double()
+    params = {k: p for k, p in params_of(model).items() if p.requires_grad}
+    loss_fn = functional_loss(model, F.mse_loss)
+    loss = meta_loss(params, loss_fn, waves(), lr=0.1, over_tasks="loop")
+    assert loss > 0 and body[1].num_batches_tracked == 0
+    body.train()
+    refused(model, waves(), "track_running_stats=False", over_tasks="loop")

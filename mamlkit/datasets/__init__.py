@@ -1,0 +1,1 @@
+"""Data sets: images of characters and faces, bundled, drawn or fetched."""

@@ -1,0 +1,1 @@
+"""What runs the chapters, and shows them: notebooks, README, the site."""

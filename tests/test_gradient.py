@@ -1,0 +1,48 @@
+"""The meta-gradient at once, in parts, and compiled: the same numbers."""
+
+import warnings
+
+import pytest
+import torch
+from test_outer import train
+
+import mamlkit.checks
+from mamlkit import meta_loss
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_tasks_taken_in_parts_train_to_the_same_numbers(compile):
+    _, whole = train(n_tasks=5)
+    # Parts of 2, 2 and 1: each counts by its size.
+    _, parts = train(n_tasks=5, tasks_at_once=2, compile=compile)
+    for a, b in zip(whole.loss, parts.loss):
+        assert a == pytest.approx(b, rel=1e-3)
+    for name, p in whole.params.items():
+        torch.testing.assert_close(parts.params[name], p, rtol=1e-3, atol=1e-4)
+
+
+def test_tasks_taken_in_parts_are_seen_in_parts():
+    sizes = []
+
+    def objective(params, loss_fn, tasks, **settings):
+        sizes.append(len(tasks.query.x))
+        return meta_loss(params, loss_fn, tasks, **settings)
+
+    train(n_tasks=5, iterations=1, objective=objective, tasks_at_once=2)
+    assert sizes == [2, 2, 1]
+
+
+def test_compiled_training_gives_the_same_numbers():
+    _, eager = train(iterations=5)
+    _, compiled = train(iterations=5, compile=True)
+    for a, b in zip(eager.loss, compiled.loss):
+        assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch):
+    monkeypatch.setattr(mamlkit.checks.shutil, "which", lambda name: None)
+    with pytest.warns(UserWarning, match=r"needs a C\+\+ compiler"):
+        _, history = train(iterations=3, compile=True)
+    with warnings.catch_warnings():
+        _, eager = train(iterations=3)
+    assert history.loss == eager.loss
