@@ -81,7 +81,13 @@ def _parser() -> ArgumentParser:
         type=Path,
         help="folder for what was executed; by default build/ in the checkout",
     )
-    add("lab", _lab, "open JupyterLab on a chapter", chapters="?")
+    lab = add("lab", _lab, "open your copy of a chapter", chapters="?")
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        help="of your copies; by default mamlkit-course in your home folder",
+    )
+    add("doctor", _doctor, "say what a report of a problem needs")
     add("render", _render, "store outputs in notebooks/", chapters="*")
     add("html", _html, "write the course as a site to build/html/")
     add("claims", _claims, "judge all claims with seeds 0, 1, 2", chapters="*")
@@ -112,16 +118,16 @@ def _run(args: Namespace) -> int:
 
 
 def _lab(args: Namespace) -> int:
-    import subprocess
-
-    from mamlkit.course.chapters import find_chapters
-    from mamlkit.publish import runner
+    from mamlkit.publish import lab
 
     names = [args.chapters] if args.chapters else []
-    first = find_chapters(names)[0]
-    with runner.own_kernel():
-        command = [sys.executable, "-m", "jupyterlab", str(first)]
-        return subprocess.run(command).returncode
+    return lab.open_lab(names, args.folder)
+
+
+def _doctor(_args: Namespace) -> int:
+    from mamlkit.publish import doctor
+
+    return int(not doctor.report())
 
 
 def _render(args: Namespace) -> None:
