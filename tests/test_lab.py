@@ -1,10 +1,13 @@
 """The learner's copies: what they wrote is theirs."""
 
 import json
+import subprocess
 
 import nbformat
 import pytest
 
+from mamlkit.__main__ import main
+from mamlkit.course import chapters as mamlkit_chapters
 from mamlkit.publish import lab
 
 
@@ -81,3 +84,23 @@ def test_a_file_that_is_no_notebook_is_kept(course):
     said = lab.copy_chapters(chapters, mine)
     assert said[0] == "01_try: yours is kept, new is 01_try.new.ipynb"
     assert (mine / "01_try.ipynb").read_text() == "not a notebook"
+
+
+def test_jupyterlab_opens_on_the_copy_of_the_chapter_named(
+    course, monkeypatch
+):
+    chapters, mine = course
+    monkeypatch.setattr(mamlkit_chapters, "NOTEBOOKS", chapters[0].parent)
+    opened = []
+
+    def fake(command, cwd):
+        opened.append(command[1:])
+        assert cwd == mine
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(subprocess, "run", fake)
+    for names in ([], ["2"]):
+        assert main(["lab", *names, "--folder", str(mine)]) == 0
+    copies = [mine / chapter.name for chapter in chapters]
+    assert opened == [["-m", "jupyterlab", copy] for copy in copies]
+    assert all(copy.exists() for copy in copies)

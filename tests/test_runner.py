@@ -1,6 +1,5 @@
 import json
 import os
-import subprocess
 import sys
 
 import nbformat
@@ -176,21 +175,6 @@ def test_claims_judges_three_seeds_at_laptop_scale(course, capsys):
     ]
 
 
-def test_lab_opens_the_chapter_that_is_named(course, monkeypatch):
-    opened = []
-
-    def fake(command):
-        opened.append(command[1:])
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", fake)
-    last = course("03_try_a_thing", "04_try_more")
-    assert main(["lab"]) == main(["lab", "4"]) == 0
-    first = last.with_name("03_try_a_thing.ipynb")
-    assert [o[-1] for o in opened] == [str(first), str(last)]
-    assert opened[0][:2] == ["-m", "jupyterlab"]
-
-
 def test_fetch_passes_the_folder_on(monkeypatch, tmp_path):
     from mamlkit.datasets import omniglot
 
@@ -228,7 +212,7 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0
-    commands = "run lab render html claims fetch reproduce".split()
+    commands = "run lab doctor render html claims fetch reproduce".split()
     assert all(f"    {name}" in said for name in commands)
 
 
