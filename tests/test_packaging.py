@@ -136,3 +136,10 @@ def test_help_needs_no_heavy_imports():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_changelog_and_citation_know_the_version():
+    number = mamlkit.__version__
+    assert f"\n## {number}" in (ROOT / "CHANGELOG.md").read_text()
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(cited["version"]) == number
