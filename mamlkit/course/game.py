@@ -17,7 +17,8 @@ from IPython.display import display
 from PIL import Image
 from torch import Tensor
 
-from mamlkit.course.figures import GREEN, GREY, show
+from mamlkit.course.figures import show
+from mamlkit.course.grammar import GREEN, GREY
 from mamlkit.course.score import (
     keep_game,
     read_games,
