@@ -11,7 +11,8 @@ from nbformat.v4 import new_output
 from PIL import Image
 
 from mamlkit.__main__ import main
-from mamlkit.publish import render, report, runner
+from mamlkit.course import chapters
+from mamlkit.publish import render, report
 
 NOISY = """
 import sys
@@ -32,7 +33,7 @@ SCALE, SEED
 
 @pytest.fixture
 def course(make_chapter, monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(render, "BUILD", tmp_path / "build")
     return make_chapter
 
@@ -154,6 +155,25 @@ def test_traces_of_papermill_and_size_are_named(clean):
     assert "cell 1: metadata ['papermill']" in faults
     assert "cell 2 was injected by papermill" in faults
     assert "execution counts" in faults
+
+
+def test_folds_follow_the_tags_and_nothing_else(clean):
+    cell = clean.cells[1]
+    cell.metadata = nbformat.from_dict(
+        {"tags": ["hide-input", "hide-output"], "jupyter": {"x": 1}, "y": 2}
+    )
+    executed = nbformat.from_dict(clean)
+    render.take_outputs(clean, executed)
+    hidden = {"source_hidden": True, "outputs_hidden": True}
+    assert cell.metadata.jupyter == hidden
+    assert render.output_faults(clean, 1) == []
+    cell.metadata.tags.remove("hide-output")
+    fault = "cell 1: folded otherwise than its tags say"
+    assert render.output_faults(clean, 1) == [fault]
+    cell.metadata.jupyter.outputs_hidden = False
+    assert render.output_faults(clean, 1) == [fault]
+    del cell.metadata.jupyter["outputs_hidden"]
+    assert render.output_faults(clean, 1) == []
 
 
 def missing_pictures(nb):
