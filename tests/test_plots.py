@@ -192,3 +192,18 @@ def test_a_picture_is_sharp_and_fits_the_column(monkeypatch):
     with pytest.raises(ValueError, match="alt must state"):
         figures.show(plt.figure(), alt=" ")
     plt.close("all")
+
+
+def test_few_colours_are_enough_for_all_methods_and_for_white():
+    fig, ax = plt.subplots()
+    ramp = torch.linspace(0, 1, 100).expand(100, 100)
+    ax.imshow(ramp, cmap="Greys", extent=(0, 30, 0, 30))
+    for place, look in enumerate(METHODS.values()):
+        ax.plot([0, 30], [place, place], lw=5, color=look.colour)
+    image = Image.open(io.BytesIO(figures.png(fig))).convert("RGB")
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+    found = {colour for _, colour in image.getcolors()}
+    for look in METHODS.values():
+        want = [int(look.colour[i : i + 2], 16) for i in (1, 3, 5)]
+        away = [max(abs(a - b) for a, b in zip(want, c)) for c in found]
+        assert min(away) <= 3, look

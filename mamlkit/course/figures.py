@@ -47,11 +47,19 @@ def use_theme() -> None:
 
 
 def png(fig: Figure) -> bytes:
-    """Render and close a figure; 128 colours keep the file small."""
+    """Render and close a figure; 128 colours keep the file small.
+
+    An octree keeps flat colours to a level or so, at two thirds of the bytes
+    that a median cut takes; only its white is not quite white.
+    """
     raw = io.BytesIO()
     fig.savefig(raw, format="png", dpi=_SHARP * _PAGE, facecolor="white")
     plt.close(fig)
-    image = Image.open(raw).convert("RGB").quantize(128, dither=0)
+    image = Image.open(raw).convert("RGB")
+    image = image.quantize(128, Image.Quantize.FASTOCTREE, dither=0)
+    palette, corner = image.getpalette(), 3 * image.getpixel((0, 0))
+    palette[corner : corner + 3] = (255, 255, 255)
+    image.putpalette(palette)
     small = io.BytesIO()
     image.save(small, format="PNG", optimize=True)
     return small.getvalue()
