@@ -165,7 +165,8 @@ function ask(model, el) {
 function count(model, el) {
   const asked = model.get("asked");
   let answers = model.get("answers");
-  const said = add(el, "p", "", { role: "status" });
+  const said = add(el, "p", "",
+    { role: "status", style: "margin: 0; padding: .4em 0" });
   function tell() {
     const made = asked.filter((key) => (answers[key]?.[0] ?? -1) >= 0);
     const right = made.filter((key) => answers[key][0] === answers[key][1]);
