@@ -165,7 +165,7 @@ def guarded(nb):
 def test_a_prediction_keeps_outputs_shut_until_it_is_made(page, chapter):
     nb = nbformat.read(chapter, 4)
     shut = "index => course.shut(index)"
-    for at, cells in guarded(nb):
+    for _, cells in guarded(nb):
         assert cells and all(page.evaluate(shut, i) for i in cells)
     # Running again brings new outputs, and JupyterLab opens them.
     page.evaluate("index => course.runCell(index)", cells[0])

@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     head: str
 
 
+#: What each kind of arrow means and looks like, by key.
 KINDS = {
     "data": Kind("values flow", GREY, "-", 1.8, "-|>"),
     "gradient": Kind("a gradient flows back", ORANGE, (0, (4, 2)), 1.8, "->"),

@@ -12,8 +12,8 @@ from PIL import Image
 
 from mamlkit.course.grammar import BLACK, COLOURS, GREY
 
-# Inches. 691 points of a page: a desktop's column holds that unshrunk, and on
-# a phone, at half the size, letters of the theme can still be read.
+#: Inches that a figure is wide: 691 points of a page. A desktop's column holds
+#: that unshrunk; on a phone, at half the size, its letters can still be read.
 WIDE = 7.2
 _PAGE, _SHARP = 96, 2  # points of a page in an inch; dots in such a point
 

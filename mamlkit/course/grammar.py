@@ -9,12 +9,14 @@ from all others.
 from difflib import get_close_matches
 from typing import NamedTuple
 
-# After Okabe and Ito 2008, darkened until text in the colour can be read on
-# white (contrast of at least 4.5).
+#: A colour after Okabe and Ito 2008, darkened until text in it can be read on
+#: white (contrast of at least 4.5).
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#C24E00", "#00795A", "#A8477F"
+#: Likewise; grey is for what is not the point.
 AMBER, VIOLET, BLACK, GREY = "#8A6D00", "#6A4FB3", "#222222", "#6B6B6B"
-# For what is no method of the registry: layers, numbers of shots, runs.
+#: Colours, in order, for what is no method: layers, numbers of shots, runs.
 COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, BLACK)
+#: A marker for each of these colours, so that colour is never alone.
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -34,6 +36,7 @@ class Look(NamedTuple):
     line: str | tuple
 
 
+#: How each method is called and drawn, by key.
 METHODS = {
     "maml": Look("MAML", BLUE, "o", "-"),
     "fomaml": Look("FOMAML", ORANGE, "s", "--"),
@@ -55,7 +58,7 @@ METHODS = {
     "context": Look("context parameters", GREEN, "<", "--"),
 }
 
-# What costs nothing to reach, and what nobody can beat.
+#: The same for what costs nothing to reach, and for what nobody can beat.
 FLOORS = {
     "chance": Look("chance", GREY, "", ":"),
     "zero": Look("predicting 0", GREY, "", "--"),
@@ -67,7 +70,7 @@ FLOORS = {
     "oracle": Look("oracle", BLACK, "", "-"),
 }
 
-# The parts of a task.
+#: The same for the parts of a task.
 PARTS = {
     "support": Look("support", ORANGE, "o", "-"),
     "query": Look("query", VIOLET, "s", "--"),
