@@ -5,8 +5,10 @@ import re
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from chapters import CHAPTERS, calls, code_cells
 from conftest import TINY
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_output
 from PIL import Image
 
@@ -209,3 +211,14 @@ def test_pictures_are_seen_where_no_widget_lives(path):
             new_output("display_data", {"text/plain": "VBox(children=())"})
         ]
     assert len(missing_pictures(nb)) == 2 * len(pictured)
+
+
+def test_alt_text_gets_through_where_nbconvert_can_carry_it(clean):
+    """Its `lab` template and JupyterLab itself, 4.6, write none at all."""
+    meta = {"image/png": {"alt": 'A "finding" & more.'}}
+    picture = new_output("display_data", PNG, metadata=meta)
+    clean.cells[1].outputs = [picture]
+    classic = HTMLExporter(template_name="classic")
+    page, _ = classic.from_notebook_node(clean)
+    (picture,) = BeautifulSoup(page, "html.parser").select("img")
+    assert picture["alt"] == 'A "finding" & more.'
