@@ -78,7 +78,12 @@ def doubled_pass(path, folder):
     nbformat.write(nb, source)
     (folder / "sitecustomize.py").write_text(NO_NETWORK)
     target = folder / f"executed_{path.name}"
-    return papermill(source, target, cwd=folder, PYTHONPATH=str(folder))
+    return papermill(
+        source,
+        target,
+        cwd=folder,
+        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
+    )
 
 
 def exercise_keys(source):

@@ -182,7 +182,7 @@ def test_a_picture_is_sharp_and_fits_the_column(monkeypatch):
         fig, ax = plt.subplots()
         sizes = [plt.rcParams[f"{k}.labelsize"] for k in ("xtick", "axes")]
         figures.show(fig, alt="Nothing.")
-    assert min(sizes + [plt.rcParams["font.size"]]) >= 10
+    assert min(sizes + [plt.rcParams["font.size"]]) >= 12
     ((data, metadata),) = shown
     size = metadata["image/png"]
     assert size["width"] == 691 and size["alt"] == "Nothing."

@@ -104,7 +104,7 @@ def arrow(
             ha="center" if level else "left",
             va="bottom" if level else "center",
             color=style["color"],
-            fontsize=11,
+            fontsize=12,
         )
     return drawing
 
@@ -144,7 +144,7 @@ def _loop(ax: Axes, place: Text, style: dict, text: str) -> Annotation:
             ha="center",
             va="bottom",
             color=style["color"],
-            fontsize=11,
+            fontsize=12,
         )
         said.set_in_layout(False)
     return drawing

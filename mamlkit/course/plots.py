@@ -148,7 +148,7 @@ def draw_floor(
     text = look["label"] if text is None else text
     line = {"color": look["color"], "ls": look["linestyle"], "lw": 1.4}
     style = {"textcoords": "offset points", "color": look["color"]}
-    style |= {"fontsize": 11, "path_effects": _HALO}
+    style |= {"fontsize": 12, "path_effects": _HALO}
     if axis == "y":
         ax.axhline(value, **line)
         style |= {"xycoords": ("axes fraction", "data"), "ha": "right"}
@@ -260,7 +260,7 @@ def draw_ink(
         colour: of the title.
     """
     ax.imshow(image.squeeze(), cmap="Greys", vmin=0, vmax=1)
-    ax.set_title(title, loc="center", color=colour, fontsize=11)
+    ax.set_title(title, loc="center", color=colour, fontsize=12)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=GREY)
 

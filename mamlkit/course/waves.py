@@ -60,7 +60,9 @@ def landscape(
     losses = losses.detach().reshape(points, points)
     # Even steps of the root show both the basin and the slopes.
     levels = torch.linspace(0, 3, 13).square()
-    ax.contourf(a, b, losses.T, levels, cmap="Greys", alpha=0.6, extend="max")
+    # From a grey on which the white lines are seen, at the lowest place too.
+    shades = {"cmap": "Greys", "vmin": -2.5, "vmax": 9, "alpha": 0.6}
+    ax.contourf(a, b, losses.T, levels, extend="max", **shades)
     ax.contour(a, b, losses.T, levels, colors="white", linewidths=0.7)
     ax.set(xlabel="amplitude", ylabel="phase (rad)")
     ax.grid(False)
