@@ -180,9 +180,10 @@ def test_a_picture_is_sharp_and_fits_the_column(monkeypatch):
     with plt.rc_context():
         figures.use_theme()
         fig, ax = plt.subplots()
-        sizes = [plt.rcParams[f"{k}.labelsize"] for k in ("xtick", "axes")]
+        names = ("font.size", "xtick.labelsize", "legend.fontsize")
+        sizes = [plt.rcParams[name] for name in names]
         figures.show(fig, alt="Nothing.")
-    assert min(sizes + [plt.rcParams["font.size"]]) >= 12
+    assert min(sizes) >= 12
     ((data, metadata),) = shown
     size = metadata["image/png"]
     assert size["width"] == 691 and size["alt"] == "Nothing."
