@@ -7,7 +7,8 @@ import pytest
 from nbformat.v4 import new_output
 
 from mamlkit.__main__ import main
-from mamlkit.publish import render, runner, site
+from mamlkit.course import chapters
+from mamlkit.publish import render, site
 from mamlkit.publish.site.mathml import mathml
 
 TITLE = """# Try a thing
@@ -69,7 +70,7 @@ def course(make_chapter, monkeypatch, tmp_path):
         index = site.build(paths, tmp_path / "html")
         return {p.name: p.read_text() for p in index.parent.iterdir()}
 
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path / "notebooks")
     return build
 
 
