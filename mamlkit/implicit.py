@@ -100,7 +100,8 @@ def implicit_gradient(
         cg_steps: as in `conjugate_gradients`; 0 returns ∇L(θ′; query).
 
     Returns:
-        gradient with respect to θ, name -> tensor.
+        gradient with respect to θ, name -> tensor. From PyTorch 2.14 on, a
+        model with batch norm needs `torch.no_grad()` around the call.
 
     Raises:
         ValueError: `strength` is not positive or `cg_steps` negative.
@@ -160,9 +161,11 @@ def imaml_loss(
 
     def task_loss(support, query):
         adapted = adapt(start, tied, support, lr=lr, steps=steps)
-        meta_grad = implicit_gradient(
-            adapted, loss_fn, support, query, **solver
-        )
+        # Not differentiated again: batch norm has no third derivative.
+        with torch.no_grad():
+            meta_grad = implicit_gradient(
+                adapted, loss_fn, support, query, **solver
+            )
         # params - start is 0, but its slope is 1: it carries the gradient.
         carrier = sum(
             ((params[name] - start[name]) * g).sum()
