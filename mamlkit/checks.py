@@ -278,7 +278,9 @@ def step_weights(weights, lr, steps: int) -> None:
 
 def compiler_found() -> bool:
     """Look for a C++ compiler; warn where there is none."""
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    # The one that PyTorch takes on this system.
+    names = ("cl",) if os.name == "nt" else ("g++", "clang++")
+    names = (os.environ.get("CXX"), *names)
     if any(name and shutil.which(name) for name in names):
         return True
     warnings.warn(

@@ -3,11 +3,18 @@
 An optional extra: it needs `gymnasium`, which nothing else here does.
 """
 
-import gymnasium
 import numpy as np
 import torch
 
 from mamlkit.rl.navigation import navigate
+
+try:
+    import gymnasium
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "NavigationEnv needs gymnasium: pip install 'mamlkit[rl]'",
+        name="gymnasium",
+    ) from None
 
 
 class NavigationEnv(gymnasium.Env):
