@@ -7,6 +7,8 @@ TORCH ?= $(PINNED)
 CONSTRAINTS ?= constraints.txt
 VENV := .venv$(if $(filter $(PINNED),$(TORCH)),,-torch-$(TORCH))
 BIN := $(VENV)/bin
+# By this pyrefly finds the packages.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) \
 	torch$(if $(filter newest,$(TORCH)),,==$(TORCH))
 # A page looks the same with every torch.

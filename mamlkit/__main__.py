@@ -193,7 +193,7 @@ def _reproduce(args: Namespace) -> None:
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",
-        description=module.__doc__.split("\n")[0],
+        description=(module.__doc__ or "").split("\n")[0],
     )
     parser.add_argument("--seed", type=int, default=0)
     module.arguments(parser)

@@ -65,7 +65,9 @@ def conjugate_gradients(
     if steps:
         direction = residual = add(target, -1, product(target))
     for _ in range(steps):
+        # pyrefly: ignore[unbound-name]  # there are steps
         ahead = product(direction)
+        # pyrefly: ignore[unbound-name]
         size, curvature = dot(residual, residual), dot(direction, ahead)
         fine = curvature > 0
         length = torch.where(fine, size / curvature, 0)
@@ -107,6 +109,7 @@ def implicit_gradient(
         ValueError: `strength` is not positive or `cg_steps` negative.
     """
     checks.solver(strength, cg_steps)
+    # pyrefly: ignore[bad-unpacking]  # two, as nothing else is returned
     _, hessian_times = vjp(lambda p: grad(loss_fn)(p, support), adapted)
 
     def product(v):

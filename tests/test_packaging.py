@@ -1,5 +1,6 @@
 """The files that say what to install, and how, agree with one another."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -13,6 +14,7 @@ from browser import SCREENSHOTS
 from packaging.requirements import Requirement
 
 import mamlkit
+import mamlkit.rl
 from mamlkit.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -193,6 +195,18 @@ def test_public_names_exist_and_are_documented():
     assert sorted(mamlkit.__all__) == sorted(set(mamlkit.__all__))
     for name in mamlkit.__all__:
         assert getattr(mamlkit, name).__doc__, name
+
+
+@pytest.mark.parametrize("module", [mamlkit, mamlkit.rl])
+def test_public_signatures_say_their_types(module):
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if getattr(thing, "__module__", "typing").startswith("mamlkit"):
+            signature = inspect.signature(thing)
+            for parameter in signature.parameters.values():
+                assert parameter.annotation is not parameter.empty, name
+            if not inspect.isclass(thing):
+                assert signature.return_annotation is not signature.empty
 
 
 def test_help_needs_no_heavy_imports():

@@ -55,10 +55,8 @@ class NavigationEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray):
         """Move; return observation, reward, terminated, truncated, info."""
-        action = torch.as_tensor(np.asarray(action, dtype=np.float64))
-        self.position, reward, done = navigate(
-            self.position, action, self.goal
-        )
+        push = torch.as_tensor(np.asarray(action, dtype=np.float64))
+        self.position, reward, done = navigate(self.position, push, self.goal)
         self.elapsed += 1
         truncated = self.elapsed >= self.horizon
         observation = self.position.numpy().copy()
