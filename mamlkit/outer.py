@@ -118,7 +118,9 @@ def meta_train(
         checks.vmapped(checks.needs(model), trained)
     params = {name: p.detach().clone() for name, p in trained.items()}
     device = next(iter(params.values())).device
-    optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=True)
+    # PyTorch 2.4 has no fused Adam on MPS.
+    fused = device.type != "mps"
+    optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=fused)
     history = History(params=params)
     shared = {"steps": steps, "first_order": first_order}
     settings = training_settings(
