@@ -46,8 +46,10 @@ def deal(images: Tensor, n_rounds: int, generator: torch.Generator) -> Tasks:
     tasks = Episodes(images, WAYS).sample(
         n_rounds, k_shot=1, k_query=1, generator=generator
     )
-    asked = torch.randint(WAYS, (n_rounds,), generator=generator)
-    rows = torch.arange(n_rounds)
+    on = generator.device
+    asked = torch.randint(WAYS, (n_rounds,), generator=generator, device=on)
+    asked = asked.to(tasks.query.y.device)
+    rows = torch.arange(n_rounds, device=asked.device)
     query = Batch(*(part[rows, asked][:, None] for part in tasks.query))
     return Tasks(tasks.support, query)
 
