@@ -1,7 +1,7 @@
 # Every target makes its .venv if it is missing or older than the dependencies.
 PYTHON ?= python3
 # TORCH=2.4.1 or TORCH=newest: in a .venv of its own.
-PINNED := 2.13.0
+PINNED := $(shell sed -n 's/^torch==//p' constraints.txt)
 TORCH ?= $(PINNED)
 # CONSTRAINTS=/dev/null takes the newest of everything else.
 CONSTRAINTS ?= constraints.txt
@@ -9,7 +9,7 @@ VENV := .venv$(if $(filter $(PINNED),$(TORCH)),,-torch-$(TORCH))
 BIN := $(VENV)/bin
 # By this pyrefly finds the packages.
 export VIRTUAL_ENV := $(CURDIR)/$(VENV)
-PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS) \
+PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 	torch$(if $(filter newest,$(TORCH)),,==$(TORCH))
 # A page looks the same with every torch.
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
@@ -56,5 +56,6 @@ $(VENV)/ready: pyproject.toml constraints.txt Makefile
 	{ echo 'mamlkit needs Python 3.11 or newer as $(PYTHON):' \
 	'try make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	sed '/^torch==/d' $(CONSTRAINTS) > $(VENV)/constraints.txt
 	$(PIP) -e '.[test]'
 	touch $@
