@@ -141,7 +141,7 @@ class Game(ipw.VBox):
         self.advance.description, self.advance.disabled = "Next round", True
         for button in self.answers:
             button.disabled = False
-        self.answers[0].focus()
+        _focus(self.answers[0])
         self._shown = time.monotonic()
 
     def _answer(self, button) -> None:
@@ -167,7 +167,7 @@ class Game(ipw.VBox):
         over = at + 1 == len(query.y)
         self._say(said + (self._result() if over else ""))
         self._wait("Play again" if over else "Next round")
-        self.advance.focus()
+        _focus(self.advance)
 
     def _result(self) -> str:
         right, n = sum(self._right), len(self._right)
@@ -182,6 +182,12 @@ class Game(ipw.VBox):
 
     def _say(self, html: str) -> None:
         self.status.value = f"<div role='status'>{html}</div>"
+
+
+def _focus(button: ipw.Button) -> None:
+    """Bring the keyboard to a button; ipywidgets 7 cannot."""
+    if hasattr(button, "focus"):
+        button.focus()
 
 
 def _picture(image: Tensor | None, alt: str, mark: str = "") -> str:
