@@ -211,6 +211,7 @@ def test_a_command_that_needs_a_checkout_says_so_in_one_line(alone):
         env=os.environ | {"PYTHONPATH": str(place)},
         capture_output=True,
         text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     for (line,) in said(done.stderr).values():
