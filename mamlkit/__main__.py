@@ -11,6 +11,9 @@ from pathlib import Path
 
 from mamlkit import __version__
 
+# What brings a module that is not installed; the others come with the course.
+EXTRAS = {"latex2mathml": "site", "higher": "bench"}
+
 
 class _Parser(ArgumentParser):
     def error(self, message: str):
@@ -25,13 +28,24 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         exit code: 0 when all is well, 1 when a chapter or a claim failed,
-        2 for a mistake in the arguments, 130 when interrupted.
+        2 for a mistake in the arguments or a package that is missing, 130
+        when interrupted.
     """
     args = _parser().parse_args(argv)
     try:
         return args.command(args) or 0
     except ValueError as fault:
         print(f"mamlkit: {fault}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as missing:
+        if not missing.name or missing.name.startswith("mamlkit"):
+            raise  # a mistake of ours
+        extra = EXTRAS.get(missing.name, "course")
+        print(
+            f"mamlkit: this needs {missing.name}: "
+            f"pip install 'mamlkit[{extra}]'",
+            file=sys.stderr,
+        )
         return 2
     except OSError as fault:
         print(f"mamlkit: {fault.strerror}: {fault.filename}", file=sys.stderr)
@@ -179,7 +193,7 @@ def _reproduce(args: Namespace) -> None:
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",
-        description=module.__doc__.split("\n")[0],
+        description=(module.__doc__ or "").split("\n")[0],
     )
     parser.add_argument("--seed", type=int, default=0)
     module.arguments(parser)

@@ -118,4 +118,6 @@ def _plain(setting) -> Any:
         return [_plain(value) for value in setting]
     if isinstance(setting, str | bool | int):
         return setting
+    if isinstance(setting, torch.Tensor):
+        setting = setting.detach().cpu()  # not every device has float64
     return float(torch.as_tensor(setting, dtype=torch.float64).sum())

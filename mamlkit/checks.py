@@ -48,7 +48,7 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
         raise ValueError(
             f"lr must be a number, a tensor or a dict of tensors, got {lr!r}"
         )
-    elif isinstance(lr, Real) and not 0 <= lr < math.inf:
+    elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
 
 
@@ -206,7 +206,7 @@ def sample(tasks, params: dict[str, Tensor]) -> None:
             "sample_tasks must return Tasks(support, query), each a Batch of "
             f"two tensors, x and y; got {type(tasks).__name__}"
         )
-    x, p = tensors[0], next(iter(params.values()))
+    x, p = tasks.support.x, next(iter(params.values()))
     if x.is_floating_point() and x.dtype != p.dtype:
         raise ValueError(
             f"x is {x.dtype} and the model {p.dtype}: make them alike, as "
@@ -278,7 +278,9 @@ def step_weights(weights, lr, steps: int) -> None:
 
 def compiler_found() -> bool:
     """Look for a C++ compiler; warn where there is none."""
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    # The one that PyTorch takes on this system.
+    names = ("cl",) if os.name == "nt" else ("g++", "clang++")
+    names = (os.environ.get("CXX"), *names)
     if any(name and shutil.which(name) for name in names):
         return True
     warnings.warn(

@@ -112,12 +112,15 @@ def meta_train(
     checks.numbers(n_tasks, iterations, steps, tasks_at_once)
     first_factor = schedule(0) if schedule and iterations else 1.0
     checks.training(model, criterion, generator, meta_lr, first_factor)
-    trained = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    every = model.named_parameters()
+    trained: Params = {k: p for k, p in every if p.requires_grad}
     if over_tasks == "vmap":
         checks.vmapped(checks.needs(model), trained)
     params = {name: p.detach().clone() for name, p in trained.items()}
     device = next(iter(params.values())).device
-    optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=True)
+    # PyTorch 2.4 has no fused Adam on MPS.
+    fused = device.type != "mps"
+    optimizer = torch.optim.Adam(params.values(), float(meta_lr), fused=fused)
     history = History(params=params)
     shared = {"steps": steps, "first_order": first_order}
     settings = training_settings(

@@ -1,7 +1,7 @@
 """Where files lie, and how one is written whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -22,7 +22,7 @@ BUILD = (ROOT if CHECKOUT else Path.cwd()) / "build"
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[IO[bytes]]:
+def replacing(path: str | Path) -> Generator[IO[bytes], None, None]:
     """Open a file that takes the place of `path` once it is written.
 
     A crash leaves the old file or the new one, and no parts; two processes

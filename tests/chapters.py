@@ -289,8 +289,9 @@ class _Plain(ast.NodeTransformer):
     """Strip what a copy may differ in: docstrings, annotations, checks.
 
     Checks are calls of `checks.…`, as statements or around a value, and of a
-    module's own private functions. `to_device` moves tasks, and `tie_weights`
-    of `functional_call` only saves time.
+    module's own private functions, decorators among them. `to_device` and
+    `device=` say where tensors are, and `tie_weights` of `functional_call`
+    only saves time.
     """
 
     def visit_arg(self, node):
@@ -322,16 +323,23 @@ class _Plain(ast.NodeTransformer):
         )
 
     def visit_keyword(self, node):
-        return None if node.arg == "tie_weights" else node
+        return None if node.arg in ("tie_weights", "device") else node
 
     def visit_FunctionDef(self, node):
         node.returns = None
+        node.decorator_list = [
+            d for d in node.decorator_list if not _private(ast.unparse(d))
+        ]
         return self.generic_visit(node)
 
 
 def _checks(node: ast.AST) -> bool:
     name = isinstance(node, ast.Call) and ast.unparse(node.func)
-    return bool(name) and name.startswith(("checks.", "_"))
+    return bool(name) and (name.startswith("checks.") or _private(name))
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_")
 
 
 def plain(node: ast.AST) -> str:

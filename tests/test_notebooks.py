@@ -50,10 +50,14 @@ def papermill(source, target, *options, cwd=ROOT, **environ):
             env=os.environ | {"OMP_NUM_THREADS": "1"} | environ,
             stderr=stderr,
         )
-        # Includes the kernel; unlike the clock, blind to busy neighbours.
-        _, status, used = os.wait4(process.pid, 0)
+        if hasattr(os, "wait4"):
+            # Includes the kernel; unlike the clock, blind to neighbours.
+            _, status, used = os.wait4(process.pid, 0)
+            seconds = used.ru_utime + used.ru_stime
+        else:  # Windows, where nobody counts them
+            status, seconds = process.wait(), 0.0
     assert status == 0, said.read_text()[-3000:]
-    return nbformat.read(target, 4), used.ru_utime + used.ru_stime
+    return nbformat.read(target, 4), seconds
 
 
 def plain_pass(path, folder):
@@ -136,7 +140,7 @@ def assert_complete(nb):
             assert output.get("name") != "stderr" or "Warning" not in text
     claims = notes(nb, "claims")
     assert claims and claims[-1]["claims"]
-    assert claims[-1]["peak_mb"] < 1500
+    assert (claims[-1]["peak_mb"] or 0) < 1500  # Windows does not tell
     verdicts = {claim["verdict"] for claim in claims[-1]["claims"]}
     assert verdicts <= {"held", "not judged"}
 

@@ -1,5 +1,7 @@
 """The course: what chapters import besides the algorithm itself."""
 
+import warnings
+
 try:
     from mamlkit.course.chapters import chapter_map
     from mamlkit.course.claims import claim, exceeds, report_claims
@@ -56,6 +58,11 @@ except ModuleNotFoundError as missing:
     ) from None
 from mamlkit.paths import CHECKPOINTS, RESULTS, ROOT
 from mamlkit.reproduce import read_result
+
+# PyTorch 2.14 tells every reader, at the first `jvp`, about its own code.
+warnings.filterwarnings(
+    "ignore", "`torch.jit.script` is deprecated", FutureWarning
+)
 
 __all__ = [
     "AMBER",

@@ -47,8 +47,10 @@ def deal(images: Tensor, n_rounds: int, generator: torch.Generator) -> Tasks:
     tasks = Episodes(images, WAYS).sample(
         n_rounds, k_shot=1, k_query=1, generator=generator
     )
-    asked = torch.randint(WAYS, (n_rounds,), generator=generator)
-    rows = torch.arange(n_rounds)
+    on = generator.device
+    asked = torch.randint(WAYS, (n_rounds,), generator=generator, device=on)
+    asked = asked.to(tasks.query.y.device)
+    rows = torch.arange(n_rounds, device=asked.device)
     query = Batch(*(part[rows, asked][:, None] for part in tasks.query))
     return Tasks(tasks.support, query)
 
@@ -140,7 +142,7 @@ class Game(ipw.VBox):
         self.advance.description, self.advance.disabled = "Next round", True
         for button in self.answers:
             button.disabled = False
-        self.answers[0].focus()
+        _focus(self.answers[0])
         self._shown = time.monotonic()
 
     def _answer(self, button) -> None:
@@ -166,7 +168,7 @@ class Game(ipw.VBox):
         over = at + 1 == len(query.y)
         self._say(said + (self._result() if over else ""))
         self._wait("Play again" if over else "Next round")
-        self.advance.focus()
+        _focus(self.advance)
 
     def _result(self) -> str:
         right, n = sum(self._right), len(self._right)
@@ -181,6 +183,12 @@ class Game(ipw.VBox):
 
     def _say(self, html: str) -> None:
         self.status.value = f"<div role='status'>{html}</div>"
+
+
+def _focus(button: ipw.Button) -> None:
+    """Bring the keyboard to a button; ipywidgets 7 cannot."""
+    if hasattr(button, "focus"):
+        button.focus()
 
 
 def _picture(image: Tensor | None, alt: str, mark: str = "") -> str:

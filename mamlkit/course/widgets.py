@@ -72,7 +72,8 @@ def explore(
 def _control(name: str, spec: tuple | list, value) -> ipw.Widget:
     # A redraw for each step of a drag would queue up behind the mouse.
     common = {"description": name, "continuous_update": False}
-    common["tooltip"] = name  # left out, it is shown as "null"
+    if "tooltip" in ipw.DOMWidget.class_trait_names():
+        common["tooltip"] = name  # left out, ipywidgets 8 shows "null"
     common["style"] = {"description_width": "9em"}
     common["layout"] = ipw.Layout(width="28em")
     if isinstance(spec, list):
