@@ -18,13 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from mamlkit.course.figures import GREEN, GREY, show
-from mamlkit.course.score import (
-    keep_game,
-    read_games,
-    somebody_is_there,
-    wilson_interval,
-)
+from mamlkit.course.score import keep_game, read_games, wilson_interval
 from mamlkit.episodes import Episodes
+from mamlkit.exercises.progress import somebody_is_there
 from mamlkit.tasks import Batch, Tasks
 
 WAYS = 5

@@ -3,9 +3,17 @@
 from mamlkit.exercises.engine import (
     check,
     find_exercise,
+    find_exercises,
     find_quiz,
     hint,
     solution,
 )
 
-__all__ = ["check", "find_exercise", "find_quiz", "hint", "solution"]
+__all__ = [
+    "check",
+    "find_exercise",
+    "find_exercises",
+    "find_quiz",
+    "hint",
+    "solution",
+]
