@@ -3,12 +3,13 @@
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from mamlkit.exercises.exercise import AT_HAND, Exercise
-from mamlkit.exercises.trial import arguments
+from mamlkit.exercises.trial import arguments, names
 
 TWINS = {
     "mean": "sum",
@@ -37,74 +38,111 @@ OPERATORS = {
 }
 
 
-def cut(value: object) -> object:
-    """The same without a graph."""
-    if isinstance(value, Tensor):
-        return value.detach()
-    if isinstance(value, dict):
-        return {k: cut(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [cut(v) for v in value]
-    if isinstance(value, tuple):
-        items = [cut(v) for v in value]
-        fields = hasattr(value, "_fields")
-        return type(value)(*items) if fields else tuple(items)
-    return value
+class Cut:
+    """Takes the graph off tensors, and remembers whether there was one."""
+
+    def __init__(self):
+        self.found = False
+
+    def __call__(self, value: object) -> object:
+        if isinstance(value, Tensor):
+            self.found |= value.requires_grad
+            return value.detach()
+        if isinstance(value, dict):
+            return {k: self(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self(v) for v in value]
+        if isinstance(value, tuple):
+            items = [self(v) for v in value]
+            fields = hasattr(value, "_fields")
+            return type(value)(*items) if fields else tuple(items)
+        return value
 
 
-def mutants(exercise: Exercise) -> Iterator[tuple[str, Callable]]:
-    """All mutants of a solution, each with what was done to it."""
+class Mutant(NamedTuple):
+    """A changed solution.
+
+    Attributes:
+        said: what was done to it.
+        function: the result.
+        cut: if it detaches something, what does it.
+    """
+
+    said: str
+    function: Callable
+    cut: Cut | None = None
+
+    @property
+    def is_one(self) -> bool:
+        """Whether, after some calls, anything was changed at all."""
+        return self.cut is None or self.cut.found
+
+
+def mutants(exercise: Exercise) -> Iterator[Mutant]:
+    """All mutants of a solution, each once."""
     yield from _wrapped(exercise)
-    tree, seen = ast.parse(exercise.code.strip()), {exercise.code.strip()}
-    seen.add(ast.unparse(tree))
+    tree = ast.parse(exercise.code.strip())
+    seen = {ast.unparse(tree)}
     for said, mutant in _edited(tree):
         source = ast.unparse(ast.fix_missing_locations(mutant))
         if source in seen:
             continue
         seen.add(source)
+        cut = Cut()
         space = AT_HAND | (exercise.space or {}) | {"_cut": cut}
         try:
             exec(compile(source, f"<mutant of {exercise.key}>", "exec"), space)
         except SyntaxError:
             continue
-        yield said, space[exercise.name]
+        function = space[exercise.name]
+        yield Mutant(said, function, cut if "_cut(" in source else None)
 
 
-def _wrapped(exercise: Exercise) -> Iterator[tuple[str, Callable]]:
+def _wrapped(exercise: Exercise) -> Iterator[Mutant]:
     """The whole function with a fault around it."""
     right = exercise.right
     if not exercise.cases:
         return
     first, _ = arguments(exercise, 0)
-    yield "constant result", lambda *args: right(*arguments(exercise, 0)[0])
-    for i, value in enumerate(first):
+    yield Mutant(
+        "always the result of the first case",
+        lambda *args: right(*arguments(exercise, 0)[0]),
+    )
+    for i, (name, value) in enumerate(zip(names(exercise), first)):
 
         def fixed(*args, i=i):
             own = arguments(exercise, 0)[0][i]
             return right(*args[:i], own, *args[i + 1 :])
 
-        yield f"argument {i} is always that of the first case", fixed
-        if not _changeable(value):
-            continue
+        yield Mutant(f"{name} is always that of the first case", fixed)
 
         def changing(*args, i=i):
             result = right(*args)
             _change(args[i])
             return result
 
-        yield f"argument {i} is changed in place", changing
-    yield "result detached", lambda *args: cut(right(*args))
+        if _changeable(value):
+            yield Mutant(f"{name} is changed in place", changing)
+    cut = Cut()
+    yield Mutant("result detached", lambda *args: cut(right(*args)), cut)
     if isinstance(first[0], dict):
-        for which, kept in (("first", slice(1, None)), ("last", slice(-1))):
+        yield from _partly(right)
 
-            def partly(*args, kept=kept):
-                result = right(*args)
-                if not isinstance(result, dict):
-                    raise ValueError
-                names = list(args[0])[kept]
-                return result | {n: args[0][n] for n in names}
 
-            yield f"{which} key only", partly
+def _partly(right: Callable) -> Iterator[Mutant]:
+    """Only some keys of a dict are treated, the others stay."""
+    for which, others in (("first", slice(1, None)), ("last", slice(-1))):
+
+        def partly(*args, others=others):
+            result = right(*args)
+            kept = {n: args[0][n] for n in list(args[0])[others]}
+            if isinstance(result, dict):
+                return result | kept
+            return type(result)(
+                one | kept if isinstance(one, dict) else one for one in result
+            )
+
+        yield Mutant(f"{which} key only", partly)
 
 
 def _changeable(value: object) -> bool:
@@ -188,6 +226,14 @@ def _edits(tree, node) -> Iterator[tuple[str, Callable[[], None]]]:
                 _said(said, node.iter),
                 lambda index=index: _take(node, index),
             )
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+        taken = [arg.arg for arg in tree.body[0].args.args]
+        for name in taken if node.id in taken else ():
+            if name != node.id:
+                yield (
+                    f"{name} in place of {node.id}",
+                    lambda name=name: setattr(node, "id", name),
+                )
     for field in ("body", "orelse"):
         block = getattr(node, field, None)
         if isinstance(block, list) and not isinstance(node, ast.Module):

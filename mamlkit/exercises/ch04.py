@@ -81,9 +81,13 @@ def bowl_numbers(g, number):
     return w, abs(a) + 0.5, c, q, uniform(g, 0.05, 0.6)
 
 
-def _differenced(g, shape):
-    """Uneven cubes, a product and a wave of all entries, values only."""
-    weights = normal(g, *shape).double()
+def _differenced(g, w, bend):
+    """Uneven cubes, a product and a wave of all entries, values only.
+
+    Beyond `bend` from w it is something else, so that the length of a step
+    shows, however small.
+    """
+    weights, shape, start = normal(g, *w.shape).double(), w.shape, w.clone()
 
     def fn(w):
         require(
@@ -92,9 +96,9 @@ def _differenced(g, shape):
             "and pass all of it.",
         )
         w = w.detach()
-        return (
-            (weights * w**3).sum() + 2 * w.prod() + (weights * w).sum().sin()
-        )
+        beyond = ((w - start).abs() - bend).clamp(min=0) * (w - start)
+        wave = (weights * w).sum().sin() + 1e9 * beyond.sum()
+        return (weights * w**3).sum() + 2 * w.prod() + wave
 
     return fn
 
@@ -116,8 +120,9 @@ def difference_problem(g, number):
     """Vectors, a single number, tables; coarse steps and the usual one."""
     shape = ((2,), (), (3, 1), (2, 2, 2), (1,), (4,))[number - 1]
     w = normal(g, *shape).double()
-    eps = () if number == 4 else (uniform(g, 0.02, 0.5),)
-    return _differenced(g, shape), w, *eps
+    if number == 4:
+        return _differenced(g, w, 1.5e-5), w
+    return _differenced(g, w, 10.0), w, uniform(g, 0.02, 0.5)
 
 
 def square(params, batch):

@@ -56,6 +56,8 @@ def norm_problem(g, number):
     eps = (None, 0.1, 1.0, None, 0.5, 1e-3)[number - 1]
     if number in (2, 6):
         x[:, 0] = 1.5
+    if number == 4:
+        x = x / 1000  # so small that the usual eps counts
     return (x, normal(g, channels), *([] if eps is None else [eps]))
 
 

@@ -48,7 +48,7 @@ def two_goals():
 def some_goals(g, number):
     """Goals anywhere, some of whose boxes contain the origin."""
     near = torch.tensor(
-        [[0.006, 0.008], [0.02, 0.0], [0.0, -0.009], [-0.009, 0.03]]
+        [[0.006, 0.008], [0.012, 0.0], [0.0, -0.009], [-0.009, 0.015]]
     )
     far = torch.rand(2 + number, 2, generator=g) - 0.5
     return torch.cat([near, far][:: (-1) ** number]), whole(g, 2, 60)

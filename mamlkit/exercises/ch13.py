@@ -61,7 +61,9 @@ def some_labels(g, number):
     """Labels of any shape, and more strangers than members."""
     n_way = 2 + number % 4
     shape = ((3,), (), (2, 2), (5,), (1, 4), (2, 1, 3))[number - 1]
-    return torch.randint(0, 3 * n_way, shape, generator=g), n_way
+    # Sometimes nobody comes but the first member.
+    highest = 1 if number == 4 else 3 * n_way
+    return torch.randint(0, highest, shape, generator=g), n_way
 
 
 def floating(targets, y, n_way):
@@ -100,9 +102,17 @@ def some_door(g, number):
     """Any numbers of visits; whatever a quantile is, the rates are the same.
 
     Between two neighbouring confidences of strangers lies the threshold, and
-    no test visit lies there.
+    no test visit lies there; or several are equal, and so is the threshold.
     """
-    n, k = (8, 10, 5, 20, 12, 16)[number - 1], (4, 3, 2, 1, 9, 4)[number - 1]
+    if number == 6:
+        low, tau, high = 0.25, 0.5, 0.75
+        val_strangers = torch.tensor([tau, low, tau, high, tau, tau, low, 1])
+        test = (
+            torch.tensor([tau, high, low, 1.0, tau]),
+            torch.tensor([low, tau, tau, 0.0, high, low]),
+        )
+        return torch.tensor([high, tau, 1.0]), val_strangers, *test, 0.5
+    n, k = (8, 10, 5, 20, 12)[number - 1], (4, 3, 2, 1, 9)[number - 1]
     val_strangers = torch.rand(n, generator=g).sort().values
     low, high = val_strangers[n - k - 1], val_strangers[n - k]
 
