@@ -4,7 +4,15 @@ import json
 
 import pytest
 
-from mamlkit.exercises import check, engine, progress, solution
+from mamlkit.__main__ import main
+from mamlkit.exercises import (
+    check,
+    engine,
+    find_exercises,
+    progress,
+    show_progress,
+    solution,
+)
 from mamlkit.exercises.progress import (
     NAME,
     keep,
@@ -122,3 +130,44 @@ def test_two_writers_leave_a_whole_file(folder, reader):
         keep(f"3.{number}", "passed")
         json.loads((folder / NAME).read_text())
     assert len(read_verdicts()) == 20
+
+
+def test_the_last_cell_shows_what_is_done(folder, reader, capsys, monkeypatch):
+    monkeypatch.setattr(engine, "display", lambda *args, **kwargs: None)
+    monkeypatch.setattr(engine, "_checked", set())
+    show_progress()
+    assert capsys.readouterr().out == ""
+    check("0.1", lambda n_way, n_rounds: 0.5)
+    check("0.2", engine.find_exercise("0.2").right)
+    show_progress()
+    said = capsys.readouterr().out
+    assert "0.1 ✗  0.2★ ✓  0.3 ○  0.4 ○: 1 of 4 done" in said
+    assert str(folder / NAME) in said
+
+
+def test_nothing_is_shown_where_nobody_is(capsys):
+    show_progress()
+    assert capsys.readouterr().out == ""
+
+
+def test_damage_is_one_line_and_no_error(folder, reader, capsys):
+    (folder / NAME).write_text("[")
+    show_progress()
+    assert "is damaged" in capsys.readouterr().out
+
+
+def test_the_command_shows_all_chapters(folder, reader, capsys):
+    keep("3.1", "passed")
+    assert main(["progress"]) == 0
+    said = capsys.readouterr().out
+    assert "03  3.1 ✓  3.2 ○" in said and str(folder / NAME) in said
+    total = sum(len(find_exercises(n)) for n in range(14))
+    assert f"1 of {total} exercises done" in said
+    assert main(["progress", "--folder", str(folder / "other")]) == 0
+    assert "Nothing so far" in capsys.readouterr().out
+
+
+def test_the_command_tells_a_damaged_file(folder, capsys):
+    (folder / NAME).write_text("")
+    assert main(["progress"]) == 2
+    assert "is damaged" in capsys.readouterr().err

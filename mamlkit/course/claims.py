@@ -8,6 +8,7 @@ from typing import NamedTuple
 from IPython.display import display
 
 from mamlkit.course.chapters import VERDICTS
+from mamlkit.exercises import show_progress
 
 HELD, FAILED, NOT_JUDGED = VERDICTS
 WIDTH = 75  # characters; JupyterLab breaks longer lines within words
@@ -72,6 +73,7 @@ def report_claims(scale: str) -> None:
         metadata={"mamlkit": {"claims": rows, "peak_mb": _peak_mb()}},
         raw=True,
     )
+    show_progress()
     failed = [r["text"] for r in rows if r["verdict"] == FAILED]
     if failed:
         raise AssertionError(f"claims that do not hold: {failed}")

@@ -6,6 +6,8 @@ from mamlkit.exercises.engine import (
     find_exercises,
     find_quiz,
     hint,
+    progress_table,
+    show_progress,
     solution,
 )
 
@@ -15,5 +17,7 @@ __all__ = [
     "find_exercises",
     "find_quiz",
     "hint",
+    "progress_table",
+    "show_progress",
     "solution",
 ]

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from html import escape
 from importlib import import_module
+from pathlib import Path
 
 from IPython.display import display
 
@@ -15,9 +16,11 @@ from mamlkit.exercises import progress
 from mamlkit.exercises.compare import Wrong
 from mamlkit.exercises.exercise import Exercise, Question
 
-# What was done in this kernel, so that a solution comes after a hint.
+# What was done in this kernel: a solution comes after a hint or two tries,
+# and the chapter whose exercises were checked is the one that is open.
 _hinted: set[str] = set()
 _tries: Counter[str] = Counter()
+_checked: set[str] = set()
 
 
 def check(key: str, answer: Callable) -> None:
@@ -28,6 +31,7 @@ def check(key: str, answer: Callable) -> None:
         answer: the learner's function.
     """
     exercise = find_exercise(key)
+    _checked.add(key.split(".")[0])
     try:
         exercise.check(answer)
     except NotImplementedError:
@@ -69,6 +73,51 @@ def solution(key: str) -> None:
             f'A hint first? hint("{key}"). After it, or after two tries, '
             f'solution("{key}") shows the solution.'
         )
+
+
+def show_progress() -> None:
+    """Print what is done of this chapter's exercises, if there is a reader."""
+    if not progress.somebody_is_there():
+        return
+    path = progress.progress_path()
+    try:
+        verdicts = progress.read_verdicts(path)
+    except (OSError, ValueError) as fault:
+        print(f"No progress to show: {fault}")
+        return
+    for chapter in sorted(_checked, key=int):
+        print(f"Your exercises: {progress_line(chapter, verdicts)}")
+    if verdicts:
+        print(f"Remembered in {path}; `mamlkit progress` shows all chapters.")
+
+
+def progress_line(chapter: str, verdicts: dict[str, str]) -> str:
+    """Say what is done of a chapter, "3.1 ✓  3.2 ✗  3.3 ○: 1 of 3 done".
+
+    The exercise to do, if it is but one, has a star.
+
+    Args:
+        chapter: its number.
+        verdicts: "passed" or "wrong" by exercise.
+    """
+    exercises = find_exercises(chapter)
+    marks = {"passed": "✓", "wrong": "✗"}
+    parts = [
+        f"{e.key}{'★' * e.the_one} {marks.get(verdicts.get(e.key), '○')}"
+        for e in exercises
+    ]
+    done = sum(verdicts.get(e.key) == "passed" for e in exercises)
+    return f"{'  '.join(parts)}: {done} of {len(exercises)} done"
+
+
+def progress_table(verdicts: dict[str, str]) -> str:
+    """A line for each chapter, and the sum."""
+    folder = Path(__file__).parent
+    chapters = sorted(path.stem[2:] for path in folder.glob("ch*.py"))
+    lines = [f"{n}  {progress_line(n, verdicts)}" for n in chapters]
+    keys = {e.key for n in chapters for e in find_exercises(n)}
+    done = sum(verdicts.get(key) == "passed" for key in keys)
+    return "\n".join([*lines, f"{done} of {len(keys)} exercises done"])
 
 
 def find_exercise(key: str) -> Exercise:

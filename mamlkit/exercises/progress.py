@@ -7,6 +7,7 @@ as under papermill, nothing is read or written.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from IPython import get_ipython
@@ -67,6 +68,12 @@ def read_verdicts(path: Path | None = None) -> dict[str, str]:
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{path} is damaged") from None
     return verdicts
+
+
+def find_progress(folders: Sequence[Path]) -> Path:
+    """The first of the files of several folders that is there, else any."""
+    paths = [progress_path(folder) for folder in folders]
+    return next((path for path in paths if path.exists()), paths[-1])
 
 
 def keep(key: str, verdict: str) -> None:
