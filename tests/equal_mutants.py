@@ -81,7 +81,6 @@ EQUAL = {
         ("4.4", "line 3: detached: tasks"),
         ("6.1", "line 2: detached: grad(loss_fn)(params, batch)"),
         ("6.1", "line 2: detached: params"),
-        ("6.1", "line 2: detached: batch"),
         ("6.1", "line 0: detached: params"),
         ("6.1", "line 3: call dropped: grads[k].detach()"),
         ("6.1", "line 3: detached: grads[k]"),

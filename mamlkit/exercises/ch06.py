@@ -370,6 +370,7 @@ EXERCISES = by_key(
         by_hand=lambda: {"u": 1.6, "v": -1.5},
         draw=step_problem,
         orders=1,
+        by=("params",),
         leaves=True,
         mistakes=(
             (

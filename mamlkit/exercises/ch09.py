@@ -213,6 +213,7 @@ EXERCISES = by_key(
         by_hand=lambda: torch.tensor([-2.5 - math.log(2 * math.pi)]),
         draw=some_actions,
         orders=1,
+        by=("mean", "log_std"),
         mistakes=(
             (
                 "sum(-1)",
@@ -327,6 +328,7 @@ EXERCISES = by_key(
         by_hand=lambda: torch.tensor([1.0, 3.0]),
         draw=some_terms,
         orders=5,
+        by=("log_probs",),
         mistakes=(
             (
                 " - through.detach()",

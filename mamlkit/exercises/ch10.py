@@ -293,6 +293,7 @@ EXERCISES = by_key(
         by_hand=lambda: torch.tensor([0.5, -2.5]),
         draw=rule_problem,
         orders=1,
+        by=("theta", "keep_score", "rate_score"),
         mistakes=(
             (
                 "theta - F",

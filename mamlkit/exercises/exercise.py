@@ -59,6 +59,7 @@ class Exercise(NamedTuple):
         draw: (generator, number) -> arguments of random case `number`.
         draws: how many of them.
         orders: how often the result is differentiated; 0 if it is not.
+        by: names of the arguments that it is differentiated by; all, if empty.
         leaves: the arguments require grad from the start.
         forbidden: names of functions that may not be called.
         look: (result, *arguments) -> what is compared, if not the result.
@@ -83,6 +84,7 @@ class Exercise(NamedTuple):
     draw: Callable[[torch.Generator, int], tuple] | None = None
     draws: int = 6
     orders: int = 0
+    by: tuple[str, ...] = ()
     leaves: bool = False
     forbidden: tuple[str, ...] = ()
     look: Callable | None = None

@@ -45,8 +45,9 @@ def arguments(
         args = exercise.draw(generator, number)
     found: dict[str, Tensor] = {}
     if leaves:
+        by = exercise.by or names(exercise)
         args = tuple(
-            _with_leaves(arg, name, found)
+            _with_leaves(arg, name, found) if name in by else arg
             for name, arg in zip(names(exercise), args)
         )
     return args, found
