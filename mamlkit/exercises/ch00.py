@@ -359,7 +359,7 @@ QUIZ = (
         ),
     ),
     ask(
-        "A new method is right in 70 % of such rounds. What do you ask?",
+        "A new method is right in 70 % of such rounds. What do you ask first?",
         (
             "What comparing pixels scores on the same rounds.",
             "Near 70 % may be owed to no learning at all. Every accuracy "

@@ -629,7 +629,7 @@ QUIZ = (
     ),
     ask(
         "You judge 100 tasks with 1 query a class and find the interval too "
-        "wide. Which change always narrows it?",
+        "wide. Which change can narrow it as far as you like?",
         ("More tasks.", "Tasks are independent: four times as many halve it."),
         (
             "More queries in the same tasks.",

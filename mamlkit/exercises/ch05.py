@@ -424,7 +424,7 @@ EXERCISES = by_key(
 QUIZ = (
     ask(
         "A pretrained network scores 3.0 on new waves before it has seen a "
-        "point of them. What has it learned?",
+        "point of them. What has it learned, so far as this shows?",
         (
             "The average of all waves, and nothing else.",
             "3.01 is the floor of every answer that does not depend on the "

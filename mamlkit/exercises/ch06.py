@@ -717,8 +717,7 @@ QUIZ = (
         ),
     ),
     ask(
-        "You double the number of inner steps. Whose peak memory grows in "
-        "proportion?",
+        "You double the number of inner steps. Whose peak memory grows?",
         (
             "MAML's and ANIL's.",
             "They walk back through every inner step, so every step is kept. "

@@ -499,7 +499,8 @@ QUIZ = (
     ),
     ask(
         "Another project's inner loss sums over the N ways and divides by K. "
-        "Its α is 0.1 with 20 ways. Which α is the same step here?",
+        "Its α is 0.1 with 20 ways. Which α is the same step with our mean "
+        "loss?",
         (
             "2.0",
             "The mean loss divides by N · K, so its gradient is N = 20 times "

@@ -495,7 +495,7 @@ QUIZ = (
         ("That it keeps no state.", "A cache may well run."),
     ),
     ask(
-        "Meta-SGD's α of one entry has become very small. What may it mean?",
+        "Meta-SGD's α of one entry has become very small. What does that say?",
         (
             "Support and query gradient of the entry hardly agree, so moving "
             "it does not help new examples.",

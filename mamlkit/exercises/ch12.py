@@ -570,7 +570,7 @@ def time_calls(start, wait, clock, repeats):
 QUIZ = (
     ask(
         "A meta-iteration of 4 tasks with a large CNN takes 2 s. vmap "
-        "instead of the loop changes nothing. Why?",
+        "instead of the loop changes nothing. What is the likeliest reason?",
         (
             "Arithmetic takes the time, not the calls.",
             "vmap saves calls. The arithmetic stays what it was.",
@@ -586,12 +586,15 @@ QUIZ = (
     ),
     ask(
         "The same code takes 3 ms and, once more, 5 ms. A change brings it "
-        "to 4 ms. Is it faster?",
+        "to 4 ms. How do you learn whether that is faster?",
         (
             "Time both in turn, in one run, and compare the medians.",
             "What slows the machine then slows both.",
         ),
-        ("Yes, than 5.", "And slower than 3. The noise is larger."),
+        (
+            "You cannot: 4 lies between.",
+            "You can, if you measure often enough to see through the noise.",
+        ),
         ("Take the fastest of each.", "That reports the luckiest moment."),
     ),
     ask(
