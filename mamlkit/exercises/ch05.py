@@ -115,6 +115,14 @@ def three_rates():
 def rate_problem(g, number):
     """Rates in any order, some of which diverged on some task."""
     n, tasks = 1 + number % 5, whole(g, 2, 5)
+    if number % 4 == 3:
+        # The lowest mean has the highest error and not the lowest one.
+        even, uneven = torch.full((tasks,), 2.0), torch.full((tasks,), 0.5)
+        uneven[whole(g, 0, tasks - 1)] = 2.5
+        low = torch.full((tasks,), 3.0)
+        low[whole(g, 0, tasks - 1)] = 0.1
+        found = [even, uneven, low]
+        return ({0.01 * (i + 1): found[i] for i in shuffled(g, 3)},)
     errors = {}
     for i in shuffled(g, n):
         found = normal(g, tasks).exp() ** 2

@@ -435,7 +435,7 @@ EXERCISES = by_key(
             (
                 ", 1.96 * task.std() / len(task) ** 0.5",
                 "",
-                "should be a tuple of 2",
+                "should be a pair",
             ),
         ),
     ),

@@ -406,7 +406,7 @@ EXERCISES = by_key(
                 "You took the mean over features, too: every row has D "
                 "entries of its own.",
             ),
-            (", bias.mean().expand(n_way)", "", "should be a tuple of 2"),
+            (", bias.mean().expand(n_way)", "", "should be a pair"),
             (
                 "    return",
                 "    weight = weight.detach()\n    return",

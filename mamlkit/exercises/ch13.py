@@ -252,7 +252,7 @@ EXERCISES = by_key(
             (
                 "return let_in, refused",
                 "return let_in",
-                "should be a tuple of 2",
+                "should be a pair",
             ),
         ),
     ),

@@ -133,9 +133,11 @@ def _sequences(
         actual = [getattr(actual, field) for field in fields]
     items = to_list(actual)
     n = len(expected)
-    form = f"{type(expected).__name__} of {n}"
+    form = f"list of {n}"
     if fields:
-        form = f"{form[:-4]}({', '.join(fields)})"
+        form = f"{type(expected).__name__}({', '.join(fields)})"
+    elif isinstance(expected, tuple):
+        form = "pair" if n == 2 else f"tuple of {n}"
     got = "" if items is None else f" of {len(items)}"
     require(
         items is not None and len(items) == n,
@@ -248,4 +250,5 @@ def _difference(pair: Pair) -> str:
 def _but_is(value: object) -> str:
     if value is None:
         return "but your function returns nothing"
-    return f"but is a {type(value).__name__}"
+    name = type(value).__name__
+    return f"but is {'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"

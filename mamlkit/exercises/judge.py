@@ -149,7 +149,7 @@ def _values(exercise, answer, number: int, result: list) -> None:
     case = _case(exercise, args, number)
     with (
         words.their_errors(answer, case, exercise.remedies),
-        watched(exercise, answer) as called,
+        watched(exercise) as called,
     ):
         found = call(answer, args)
     _refuse(called)
@@ -208,7 +208,7 @@ def _proof_fault(exercise, answer) -> Fault | None:
     try:
         with (
             words.their_errors(answer, remedies=exercise.remedies),
-            watched(exercise, answer) as called,
+            watched(exercise) as called,
         ):
             exercise.prove(answer)
         _refuse(called)

@@ -176,23 +176,23 @@ def unchanged(one: object, other: object) -> bool:
 
 
 @contextmanager
-def watched(exercise: "Exercise", fn: Callable) -> Iterator[set[str]]:
+def watched(exercise: "Exercise") -> Iterator[set[str]]:
     """Note every call of a function of a forbidden name, from wherever.
 
-    A function within another may have any name: it is the learner's own.
+    A function within another may have any name, and one with the name of the
+    exercise, too: they are the learner's own.
 
     Yields:
         the names called so far.
     """
     called: set[str] = set()
-    own = getattr(fn, "__code__", None)
     if not exercise.forbidden:
         yield called
         return
 
     def note(frame, event, builtin):
         name = None
-        if event == "call" and frame.f_code is not own:
+        if event == "call" and frame.f_code.co_name != exercise.name:
             name = frame.f_code.co_qualname
         elif event == "c_call":
             name = getattr(builtin, "__name__", None)
