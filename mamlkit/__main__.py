@@ -101,6 +101,10 @@ def _parser() -> ArgumentParser:
         type=Path,
         help="of your copies; by default mamlkit-course in your home folder",
     )
+    progress = add("progress", _progress, "show which exercises are done")
+    progress.add_argument(
+        "--folder", type=Path, help="of your copies, as for `mamlkit lab`"
+    )
     add("doctor", _doctor, "say what a report of a problem needs")
     add("render", _render, "store outputs in notebooks/", chapters="*")
     add("html", _html, "write the course as a site to build/html/")
@@ -136,6 +140,17 @@ def _lab(args: Namespace) -> int:
 
     names = [args.chapters] if args.chapters else []
     return lab.open_lab(names, args.folder)
+
+
+def _progress(args: Namespace) -> None:
+    from mamlkit.exercises import progress, progress_table
+    from mamlkit.paths import NOTEBOOKS
+    from mamlkit.publish.lab import FOLDER
+
+    usual = [Path.cwd(), FOLDER, NOTEBOOKS]
+    path = progress.find_progress([args.folder] if args.folder else usual)
+    print(progress_table(progress.read_verdicts(path)))
+    print(f"Remembered in {path}." if path.exists() else "Nothing so far.")
 
 
 def _doctor(_args: Namespace) -> int:

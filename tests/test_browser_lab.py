@@ -134,10 +134,10 @@ def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
         place = lab.cell(page, nb.cells.index(cell))
         key = re.search(r'check\("(.+?)"', cell.source)[1]
         exercise = find_exercise(key)
-        mistake, phrase = exercise.mistakes[0]
+        mistake, phrase = exercise.mistaken(0), exercise.mistakes[0][-1]
         for code, message in (
             (mistake, f"✗ Exercise {key}: wrong. "),
-            (exercise.solution, f"✓ Exercise {key}: passed. All checks hold."),
+            (exercise.code, f"✓ Exercise {key}: passed. All checks hold."),
         ):
             place.locator(".cm-content").click()
             page.keyboard.press("ControlOrMeta+A")

@@ -186,31 +186,6 @@ def test_with_a_reader_there_the_game_is_shown(images, monkeypatch, reader):
     assert [type(widget) for widget in shown] == [Game]
 
 
-class Shell:
-    """What `get_ipython()` returns in a kernel."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def get_parent(self):
-        return self.content and {"content": self.content}
-
-
-@pytest.mark.parametrize(
-    ("shell", "there"),
-    [
-        (Shell({"allow_stdin": True}), True),  # a page
-        (Shell({"allow_stdin": False}), False),  # papermill
-        (Shell({}), False),
-        (Shell(None), False),
-        (None, False),  # plain Python
-    ],
-)
-def test_a_page_is_told_from_papermill(monkeypatch, shell, there):
-    monkeypatch.setattr(score, "get_ipython", lambda: shell)
-    assert score.somebody_is_there() is there
-
-
 DAMAGED = [
     "",
     "{",

@@ -69,7 +69,7 @@ def doubled_pass(path, folder):
     nb = load_notebook_node(str(path))
     for cell in tagged(nb, "exercise"):
         (key,) = exercise_keys(cell.source)
-        cell.source = solve(cell.source, find_exercise(key).solution)
+        cell.source = solve(cell.source, find_exercise(key).code)
     # Before doubling: a second parameters cell would undo the injected one.
     settings = {"SCALE": "ci", "SEED": 1}
     nb = parameterize_notebook(nb, settings, kernel_name="python3")

@@ -8,6 +8,7 @@ from IPython.display import display
 from torch import Tensor
 
 from mamlkit.course.chapters import VERDICTS
+from mamlkit.exercises import show_progress
 
 HELD, FAILED, NOT_JUDGED = VERDICTS
 
@@ -113,6 +114,7 @@ def report_claims(scale: str) -> None:
         metadata={"mamlkit": {"claims": rows, "peak_mb": _peak_mb()}},
         raw=True,
     )
+    show_progress()
     failed = [r["text"] for r in rows if r["verdict"] == FAILED]
     if failed:
         raise AssertionError(f"claims that do not hold: {failed}")

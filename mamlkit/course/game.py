@@ -22,10 +22,10 @@ from mamlkit.course.grammar import GREEN, GREY
 from mamlkit.course.score import (
     keep_game,
     read_games,
-    somebody_is_there,
     wilson_interval,
 )
 from mamlkit.episodes import Episodes
+from mamlkit.exercises.progress import somebody_is_there
 from mamlkit.tasks import Batch, Tasks
 
 WAYS = 5

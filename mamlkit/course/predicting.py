@@ -12,7 +12,7 @@ import traitlets
 from IPython.display import display
 
 from mamlkit.course.plays import emit, script
-from mamlkit.course.score import somebody_is_there
+from mamlkit.exercises.progress import somebody_is_there
 
 NONE_YET = -1
 
