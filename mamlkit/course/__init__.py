@@ -1,6 +1,7 @@
 """The course: what chapters import besides the algorithm itself."""
 
 try:
+    from mamlkit.course import plays
     from mamlkit.course.chapters import chapter_map
     from mamlkit.course.claims import claim, report_claims
     from mamlkit.course.figures import (
@@ -21,8 +22,9 @@ try:
         show,
         use_theme,
     )
-    from mamlkit.course.game import deal, play
+    from mamlkit.course.game import deal
     from mamlkit.course.pad import Pad
+    from mamlkit.course.plays import game as play
     from mamlkit.course.score import (
         draw_your_score,
         forget_score,
@@ -66,6 +68,7 @@ __all__ = [
     "landscape",
     "omniglot_is_here",
     "play",
+    "plays",
     "plot_mean",
     "png",
     "quiz",

@@ -154,7 +154,8 @@ def _clean(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
     cleaned = []
     for output in outputs:
         data = output.get("data", {})
-        if _WIDGET in data:
+        # A play brings its state as HTML, too; other widgets only live.
+        if data.pop(_WIDGET, None) and "text/html" not in data:
             continue
         if output.get("name") == "stderr":
             lines = re.split(r"[\r\n]+", output.text)
