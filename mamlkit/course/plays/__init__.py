@@ -7,25 +7,22 @@ state in a `div.mamlkit-play`, from which a script makes a model and mounts it.
 """
 
 import base64
-import math
-from collections.abc import Iterator
 
-import matplotlib.pyplot as plt
 import torch
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from torch import Tensor
-from torch.func import functional_call, grad
-from torch.nn import functional as F
 
 from mamlkit.checkpoint import load_checkpoint
-from mamlkit.course.figures import BLACK, draw_path, landscape, show
+from mamlkit.course.figures import show
 from mamlkit.course.game import deal_game, draw_rounds, pack
+from mamlkit.course.plays.pictures import (
+    best_wave,
+    each_task,
+    show_fits,
+    show_places,
+)
 from mamlkit.course.plays.stage import COLOURS, Play, emit, script
 from mamlkit.course.score import keep_game, read_games, somebody_is_there
-from mamlkit.inner import Params, adapt, functional_loss
-from mamlkit.models import MLP, Wave
-from mamlkit.objectives import meta_loss
+from mamlkit.models import MLP
 from mamlkit.paths import CHECKPOINTS
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
@@ -34,7 +31,6 @@ __all__ = ["Play", "emit", "fit", "game", "script", "valley"]
 # Chosen as the other two rates were, on validation waves: 0.002 and 0.01
 # leave a larger error after ten steps on ten points. A test looks again.
 SCRATCH_LR = 0.005
-AMPLITUDES, PHASES = (-0.5, 5.0), (-1.2, 4.4)  # as in `landscape`
 GAMES_ON_A_PAGE = 3
 
 
@@ -44,9 +40,6 @@ def _show_live(play: str, state: dict, how: str) -> Play:
     html = f"<p><em>{how} in JupyterLab, or on the course's site.</em></p>"
     emit(play, state, html=html, plain=f"{how} in JupyterLab.", widget=widget)
     return widget
-
-
-# The valley ----------------------------------------------------------------
 
 
 def valley(
@@ -86,13 +79,13 @@ def valley(
     # In the float64 of the browser, so that both compute the same numbers.
     tasks = Tasks(*(Batch(*(t.double() for t in part)) for part in tasks))
     options = {"lr": lr, "steps": steps}
-    _show_places(tasks, options)
+    show_places(tasks, options)
     state = {
         "tasks": [
             {"support": _numbers(support), "query": _numbers(query)}
-            for support, query in _each(tasks)
+            for support, query in each_task(tasks)
         ],
-        "optimum": [_best_wave(*pair) for pair in _each(tasks)],
+        "optimum": [best_wave(*pair) for pair in each_task(tasks)],
         "start": [*start],
         "theta": [*start],
         "meta_lr": meta_lr,
@@ -102,91 +95,9 @@ def valley(
     _show_live("valley", state, "Drag θ")
 
 
-def _each(tasks: Tasks) -> Iterator[tuple[Batch, Batch]]:
-    for support, query in zip(zip(*tasks.support), zip(*tasks.query)):
-        yield Batch(*support), Batch(*query)
-
-
 def _numbers(batch: Batch) -> dict:
     values = batch._asdict().items()
     return {k: [round(n, 7) for n in v.flatten().tolist()] for k, v in values}
-
-
-def _best_wave(support: Batch, query: Batch) -> tuple[float, float]:
-    """Fit amplitude and phase to all examples of a task by least squares."""
-    x, y = map(torch.cat, zip(support, query))
-    waves = torch.cat([x.sin(), x.cos()], dim=1)
-    p, q = torch.linalg.lstsq(waves, y).solution.flatten().tolist()
-    phase = math.atan2(-q, p)  # p sin x + q cos x = a sin(x - phase)
-    turns = math.ceil((PHASES[0] - phase) / (2 * math.pi))
-    return round(math.hypot(p, q), 6), round(phase + turns * 2 * math.pi, 6)
-
-
-def _show_places(tasks: Tasks, options: dict) -> None:
-    """Picture the best places to wait: for no step, and for those allowed."""
-    loss_fn = functional_loss(Wave(), F.mse_loss)
-    lr, last = options["lr"], options["steps"]
-    count = f"{last} step" + "s" * (last != 1)
-    titles = {0: "Lowest before any step", last: f"Lowest after {count}"}
-    fig, axes = plt.subplots(
-        1, len(titles), figsize=(8.0, 3.9), sharey=True, squeeze=False
-    )
-    said = []
-    for ax, (steps, title) in zip(axes[0], titles.items()):
-
-        def objective(params, steps=steps):
-            return meta_loss(params, loss_fn, tasks, lr=lr, steps=steps)
-
-        theta = _lowest(landscape(ax, objective))
-        before, after = (objective(theta, n).item() for n in (0, last))
-        _draw_lanes(ax, theta, tasks, options)
-        ax.set_title(f"{title}: {before:.2f} → {after:.2f}")
-        said.append(
-            f"{title} is amplitude {theta['amplitude']:.1f}, phase "
-            f"{theta['phase']:.1f}; from there the steps take the mean loss "
-            f"from {before:.2f} to {after:.2f}."
-        )
-    show(
-        fig,
-        alt="Maps of a mean loss over amplitude and phase, with θ at the "
-        "lowest place, each task's steps from it, and a star for each task's "
-        f"own wave. {' '.join(said)}",
-    )
-
-
-def _lowest(losses: Tensor) -> Params:
-    """Find the place of the smallest loss on the map of `landscape`."""
-    points = len(losses) - 1
-    place = divmod(losses.argmin().item(), len(losses))
-    ranges = {"amplitude": AMPLITUDES, "phase": PHASES}
-    return {
-        name: torch.tensor(low + (high - low) * at / points).double()
-        for (name, (low, high)), at in zip(ranges.items(), place)
-    }
-
-
-def _draw_lanes(ax: Axes, theta: Params, tasks: Tasks, options: dict):
-    """Draw θ, every task's steps from it, and the star it aims at."""
-    loss_fn = functional_loss(Wave(), F.mse_loss)
-    for support, query in _each(tasks):
-        path = [
-            adapt(theta, loss_fn, support, lr=options["lr"], steps=n)
-            for n in range(options["steps"] + 1)
-        ]
-        a, b = ([float(p[name]) for p in path] for name in theta)
-        goal = _best_wave(support, query)
-        gap = {"color": COLOURS["gap"], "ls": ":", "lw": 1.6}
-        ax.plot([a[-1], goal[0]], [b[-1], goal[1]], **gap)
-        ax.plot(a, b, color=BLACK, marker="o", ms=4, lw=1.6)
-        ax.plot(*goal, "*", color=COLOURS["truth"], ms=13, mec="white")
-    place = [float(value) for value in theta.values()]
-    ax.plot(*place, "o", color=BLACK, mec="white", ms=15)
-    middle = {"ha": "center", "va": "center_baseline", "style": "italic"}
-    ax.text(*place, "θ", color="white", **middle)
-    ax.set(xlim=AMPLITUDES, ylim=PHASES)
-
-
-# The game ------------------------------------------------------------------
 
 
 def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
@@ -243,9 +154,6 @@ def _show_rounds(rounds: Tasks) -> str:
     return f"Answers, round by round: {pairs}."
 
 
-# The fit -------------------------------------------------------------------
-
-
 def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
     """Show networks that follow ten points while they are dragged.
 
@@ -263,14 +171,14 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
     """
     if not 0 <= steps <= 10:
         raise ValueError(f"the slider goes from 0 to 10 steps, got {steps}")
-    x = torch.linspace(-4.5, 4.5, 10)[:, None]
+    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, 10)[:, None]
     points = Batch(x, amplitude * torch.sin(x - phase))
     methods = _methods()
-    _show_fits(points, (amplitude, phase), methods)
+    show_fits(points, (amplitude, phase), methods)
     state = {
         "points": _numbers(points),
         "wave": {"amplitude": amplitude, "phase": phase},
-        "family": vars(Sinusoids()),
+        "family": {k: vars(family)[k] for k in ("amplitude", "phase", "x")},
         "steps": steps,
         "methods": [_packed(m) for m in methods],
         "colours": COLOURS,
@@ -311,47 +219,3 @@ def _packed(method: dict) -> dict:
         data = flat.float().numpy().astype("<f4").tobytes()
         packed["weights"] = base64.b64encode(data).decode()
     return packed
-
-
-def _show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
-    """Picture what each network makes of the points after 0, 1, 10 steps."""
-    model, grid = MLP(), torch.linspace(-5, 5, 201)[:, None]
-    loss_fn = functional_loss(model, F.mse_loss)
-    truth = wave[0] * torch.sin(grid - wave[1])
-    fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.0), sharey=True)
-    errors = {}
-    styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
-    for ax, steps in zip(axes, (0, 1, 10)):
-        ax.plot(grid, truth, color=COLOURS["truth"], lw=6, alpha=0.3)
-        for method in methods:
-            if method["kind"] != "network":
-                continue
-            adapted = adapt(
-                method["params"], loss_fn, points, lr=method["lr"], steps=steps
-            )
-            y = functional_call(model, adapted, (grid,)).detach()
-            key = method["key"]
-            errors[key, steps] = F.mse_loss(y, truth).item()
-            ax.plot(grid, y, color=COLOURS[key], ls=styles[key], lw=2)
-        ax.plot(*points, "o", color=BLACK, ms=5)
-        ax.set(title=f"after {steps} step" + "s" * (steps != 1), xlabel="x")
-    axes[0].set(ylabel="y", ylim=(-6, 6))
-    said = "; ".join(
-        f"{m['name']} {errors[m['key'], 1]:.2f} after one step and "
-        f"{errors[m['key'], 10]:.2f} after ten"
-        for m in methods
-        if m["kind"] == "network"
-    )
-    names = [m["name"] for m in methods if m["kind"] == "network"]
-    fig.legend(
-        [axes[0].lines[i] for i in (1, 2, 3, 0)],
-        [*names, "true wave"],
-        loc="outside lower center",
-        ncols=4,
-    )
-    show(
-        fig,
-        alt="Ten points of a wave, and three networks that are fitted to "
-        "them by the same few steps of gradient descent. Mean squared error "
-        f"on the whole wave: {said}.",
-    )
