@@ -154,9 +154,11 @@ def _clean(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
     cleaned = []
     for output in outputs:
         data = output.get("data", {})
-        # A play brings its state as HTML, too; other widgets only live.
-        if data.pop(_WIDGET, None) and "text/html" not in data:
-            continue
+        if _WIDGET in data:
+            # A play brings its state as HTML; others are nothing unless live.
+            if "text/html" not in data:
+                continue
+            del data[_WIDGET]
         if output.get("name") == "stderr":
             lines = re.split(r"[\r\n]+", output.text)
             rest = [s for s in lines if s.strip() and not _BAR.search(s)]

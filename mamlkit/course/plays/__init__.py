@@ -173,8 +173,9 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
         raise ValueError(f"the slider goes from 0 to 10 steps, got {steps}")
     family, x = Sinusoids(), torch.linspace(-4.5, 4.5, 10)[:, None]
     points = Batch(x, amplitude * torch.sin(x - phase))
-    methods = _methods()
-    show_fits(points, (amplitude, phase), methods)
+    with torch.random.fork_rng(devices=[]):  # a new network draws its weights
+        methods = _methods()
+        show_fits(points, (amplitude, phase), methods)
     state = {
         "points": _numbers(points),
         "wave": {"amplitude": amplitude, "phase": phase},
@@ -193,9 +194,8 @@ def _methods() -> list[dict]:
     file `fit.js` has a fitter for each kind.
     """
     stored = load_checkpoint(CHECKPOINTS / "sinusoid.pt")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        untrained = {k: p.detach() for k, p in MLP().named_parameters()}
+    torch.manual_seed(0)
+    untrained = {k: p.detach() for k, p in MLP().named_parameters()}
     starts = {
         "maml": ("MAML", stored["maml"], stored["inner_lr"]),
         "pretrained": (

@@ -1,6 +1,8 @@
 // The fit: ten points to drag, and what each way of learning makes of them.
 
-import { add, arrow, clamp, drag, line, put, said, slider, stage } from "./stage.js";
+import {
+  add, arrow, clamp, drag, line, put, said, slider, stage,
+} from "./stage.js";
 
 const X = [-5, 5], Y = [-6, 6], MAX_STEPS = 10, MAX_POINTS = 10;
 const GRID = Float64Array.from({ length: 101 }, (_, i) => -5 + i / 10);
@@ -99,7 +101,7 @@ function waves() {
 
 const KINDS = { network, waves };
 
-/** Make a method of the state's list ready: (points, steps, grid) => values. */
+/** Make a method of the state's list ready for points, steps and a grid. */
 export const fitter = (method) => KINDS[method.kind](method);
 
 export function error(values, truth) {
@@ -181,8 +183,8 @@ function render({ model, el }) {
 
   const lead = add(root, "p", { class: "lead" });
   add(lead, "strong", {}, "Drag the points, then the number of steps.");
-  lead.append(" Three networks of one shape see the same points and take the " +
-    "same number of gradient steps. They differ in where they start.");
+  lead.append(" Three networks of one shape see the same points and take " +
+    "the same number of gradient steps. They differ in where they start.");
 
   const scene = add(root, "div", { class: "scene" });
   const paper = add(scene, "div", { class: "paper" });
@@ -362,6 +364,7 @@ function render({ model, el }) {
         const far = x.map((at, i) => Math.hypot(px(at) - u, py(y[i]) - v));
         held = far.indexOf(Math.min(...far));
         handles.children[held].focus({ preventScroll: true });
+        return [px(x[held]), py(y[held])];
       },
       move: (u, v) => moveTo(held, fromPx(u, v)),
       drop: () => model.save_changes(),

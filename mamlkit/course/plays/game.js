@@ -32,7 +32,7 @@ const STYLE_OF_GAME = `
   display: grid; gap: 2px; justify-items: center; white-space: nowrap; }
 .five button:disabled { color: var(--ink); border-color: var(--rule); }
 .five button:hover:enabled { border-color: var(--ink); }
-.five strong { font-size: 16px; line-height: 24px; }
+.five strong { font-size: 16px; line-height: 24px; height: 24px; }
 .five button.right { border: 4px solid var(--truth); padding: 4px; }
 .five button.wrong { border: 2px dashed var(--ink); }
 .status { min-height: 92px; margin-top: 8px; }

@@ -31,7 +31,7 @@ label { display: block; font-size: 14px; }
 input[type=range] { display: block; width: 100%; height: 30px; margin: 0;
   accent-color: var(--ink); cursor: pointer; }
 :focus-visible { outline: 3px solid var(--focus); outline-offset: 2px; }
-.grab { cursor: grab; touch-action: none; }
+.grab, .grab * { cursor: grab; touch-action: none; }
 .grab:active { cursor: grabbing; }
 input[type=checkbox] { accent-color: var(--ink); width: 18px; height: 18px; }
 @media (pointer: coarse) {
@@ -144,9 +144,10 @@ function palette(el, colours) {
  * Set a play up in `el`: a style that no page's rules reach, colours that
  * follow the page's theme, one redraw a frame, and a voice.
  *
- * Returns root, colours (name -> [r, g, b]), frame(draw), say(text or function), still()
- * for whether motion is unwanted, every(f) to redraw on a theme or a width,
- * and leave() to be called when the play is taken away.
+ * Returns root; colours, name -> [r, g, b]; frame(draw), to draw once a frame
+ * however often asked; say(text or function), to whom listens; still(), for
+ * whether motion is unwanted; every(redraw), called on a new theme or width;
+ * and leave(), to be called when the play is taken away.
  */
 export function stage(el, { label, style = "", colours = {}, name }) {
   el.replaceChildren();
@@ -209,34 +210,40 @@ export function stage(el, { label, style = "", colours = {}, name }) {
 /**
  * Follow a pointer that takes hold of `node` until it lets go.
  *
- * `move(x, y)` gets its place in pixels from the corner of `frame`; `take`,
- * called first, may return false to leave the pointer alone.
+ * `take(x, y, event)`, called first with its place in pixels from the corner
+ * of `frame`, returns where what is taken stands, which then keeps its
+ * distance from the pointer; or null to leave the pointer alone. `move(x, y)`
+ * gets the new place.
  */
-export function drag(node, frame, { take = () => true, move, drop }) {
-  let held = null;
+export function drag(node, frame, { take, move, drop }) {
+  let held = null, off = [0, 0];
   const place = (event) => {
     const box = frame.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];
   };
   node.addEventListener("pointerdown", (event) => {
     if (event.button || held !== null) return;
-    if (take(...place(event), event) === false) return;
+    const [x, y] = place(event), stands = take(x, y, event);
+    if (!stands) return;
     event.preventDefault();
+    off = [stands[0] - x, stands[1] - y];
     held = event.pointerId;
     node.setPointerCapture(held);
   });
   node.addEventListener("pointermove", (event) => {
-    if (event.pointerId === held) move(...place(event));
+    if (event.pointerId !== held) return;
+    const [x, y] = place(event);
+    move(x + off[0], y + off[1]);
   });
   for (const kind of ["pointerup", "pointercancel"])
     node.addEventListener(kind, (event) => {
       if (event.pointerId !== held) return;
       held = null;
-      drop?.();
+      drop();
     });
 }
 
-/** Which way an arrow key points: [right, up], five times as far with shift. */
+/** Which way an arrow key points, [right, up]; with shift five times. */
 export function arrow(event) {
   const ways = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1],
     ArrowDown: [0, -1] };

@@ -5,7 +5,9 @@
 // six means alone, so a loss, its gradient and its Hessian cost the same for
 // ten examples as for a thousand, and all are exact.
 
-import { add, arrow, clamp, drag, line, put, said, slider, stage } from "./stage.js";
+import {
+  add, arrow, clamp, drag, line, put, said, slider, stage,
+} from "./stage.js";
 
 const AMPLITUDE = [-0.5, 5], PHASE = [-1.2, 4.4]; // the plane that is shown
 const MAX_STEPS = 10, MAX_LR = 0.3, MAX_WALK = 400;
@@ -86,8 +88,8 @@ export function metaLoss(batch, [a, b], { lr, steps }) {
 }
 
 /**
- * The gradient of metaLoss by amplitude and phase. The Jacobian of θ' by θ is
- * a product of I - lr H, one factor a step; `firstOrder` leaves it out.
+ * The gradient of metaLoss by amplitude and phase. The Jacobian of θ' by θ
+ * is a product of I - lr H, one factor a step; `firstOrder` leaves it out.
  */
 export function metaGradient(batch, theta, { lr, steps, firstOrder = false }) {
   const total = [0, 0];
@@ -446,8 +448,8 @@ function render({ model, el }) {
         return `M${u.toFixed(1)} ${v.toFixed(1)}h.01`;
       }).join("") });
       put(mark.left, { d: road([now, nearest(optimum[i], now)]) });
-      wave.number.textContent =
-        `${said(loss(query, ...theta))} → ${said(loss(query, ...path.at(-1)))}`;
+      const [from, to] = [theta, path.at(-1)].map((p) => loss(query, ...p));
+      wave.number.textContent = `${said(from)} → ${said(to)}`;
       drawWave(wave, optimum[i], now);
     });
     METHODS.forEach(({ key, mark }, i) => {
@@ -470,7 +472,8 @@ function render({ model, el }) {
   const across = (x) => waveWidth * (x + 5) / 10;
   const up = (y) => waveHeight / 2 * (1 - y / tallest);
   function curve([a, b]) {
-    return [Array.from(XS, across), Array.from(XS, (x) => up(a * Math.sin(x - b)))];
+    return [Array.from(XS, across),
+      Array.from(XS, (x) => up(a * Math.sin(x - b)))];
   }
   function drawWave(wave, truth, now) {
     const [xs, ys] = curve(now), [, goal] = curve(truth);
@@ -597,7 +600,7 @@ function render({ model, el }) {
   function go(key) {
     stop();
     running = key;
-    controls.forEach((c) => { if (c.key === key) c.run.textContent = "Stop"; });
+    controls.find((c) => c.key === key).run.textContent = "Stop";
     const tick = () => {
       if (forward(key, here.still() ? MAX_WALK : 2))
         ticking = requestAnimationFrame(tick);
@@ -615,17 +618,19 @@ function render({ model, el }) {
   }
 
   // Hands and keys.
-  drag(handle, svg, { take: () => { handle.focus(); },
-    move: (x, y) => moveTo(fromPx(x, y)),
-    drop: () => model.save_changes() });
-  drag(field, svg, {
+  const move = (x, y) => moveTo(fromPx(x, y));
+  const drop = () => model.save_changes();
+  const take = () => {
+    handle.focus({ preventScroll: true });
+    return px(theta);
+  };
+  drag(handle, svg, { take, move, drop });
+  drag(field, svg, { move, drop, take(x, y, event) {
     // A finger may be scrolling the page; its tap comes as a click.
-    take: (x, y, event) => {
-      if (event.pointerType === "touch") return false;
-      handle.focus();
-      moveTo(fromPx(x, y));
-    },
-    move: (x, y) => moveTo(fromPx(x, y)), drop: () => model.save_changes() });
+    if (event.pointerType === "touch") return null;
+    move(x, y);
+    return take();
+  } });
   field.addEventListener("click", (event) => {
     const box = svg.getBoundingClientRect();
     moveTo(fromPx(event.clientX - box.left, event.clientY - box.top));
