@@ -35,7 +35,7 @@ const STYLE_OF_GAME = `
 .five strong { font-size: 16px; line-height: 24px; height: 24px; }
 .five button.right { border: 4px solid var(--truth); padding: 4px; }
 .five button.wrong { border: 2px dashed var(--ink); }
-.status { min-height: 92px; margin-top: 8px; }
+.status { min-height: 98px; margin-top: 8px; }
 .status p + p { margin-top: 3px; }
 .row { display: flex; gap: 8px; align-items: center; min-height: 44px; }
 .row .main { min-width: 130px; }
@@ -45,7 +45,7 @@ const STYLE_OF_GAME = `
   .five button.right { padding: 1px; }
   .query { width: 88px; }
   .top { min-height: 150px; align-items: start; }
-  .status { min-height: 138px; }
+  .status { min-height: 164px; }
 }
 `;
 
@@ -211,7 +211,7 @@ function render({ model, el }) {
     right.push(hit);
     seconds.push(Math.round(100 * took) / 100);
     marks[round].className = `dot ${hit ? "right" : "wrong"}`;
-    marks[round].textContent = hit ? "✓" : "";
+    marks[round].textContent = hit ? "✓" : "✗";
     answers[own].button.classList.add("right");
     label(own, "✓ ", ", the right one");
     if (!hit) {

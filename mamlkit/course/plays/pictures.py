@@ -47,7 +47,12 @@ def show_places(tasks: Tasks, options: dict) -> None:
     count = f"{last} step" + "s" * (last != 1)
     titles = {0: "Lowest before any step", last: f"Lowest after {count}"}
     fig, axes = plt.subplots(
-        1, len(titles), figsize=(8.0, 3.9), sharey=True, squeeze=False
+        1,
+        len(titles),
+        figsize=(8.0, 3.9),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
     )
     said = []
     for ax, (steps, title) in zip(axes[0], titles.items()):
@@ -109,7 +114,9 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     model, grid = MLP(), torch.linspace(-5, 5, 201)[:, None]
     loss_fn = functional_loss(model, F.mse_loss)
     truth = wave[0] * torch.sin(grid - wave[1])
-    fig, axes = plt.subplots(1, 3, figsize=(8.4, 3.0), sharey=True)
+    fig, axes = plt.subplots(
+        1, 3, figsize=(8.4, 3.0), sharey=True, layout="constrained"
+    )
     errors = {}
     styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
     for ax, steps in zip(axes, (0, 1, 10)):
@@ -125,7 +132,8 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
             errors[key, steps] = F.mse_loss(y, truth).item()
             ax.plot(grid, y, color=COLOURS[key], ls=styles[key], lw=2)
         ax.plot(*points, "o", color=BLACK, ms=5)
-        ax.set(title=f"after {steps} step" + "s" * (steps != 1), xlabel="x")
+        ax.set_title(f"after {steps} step" + "s" * (steps != 1))
+        ax.set_xlabel("x")
     axes[0].set(ylabel="y", ylim=(-6, 6))
     said = "; ".join(
         f"{m['name']} {errors[m['key'], 1]:.2f} after one step and "

@@ -110,9 +110,10 @@ const mix = (one, other, share) =>
 /** The colour, moved away from the paper until the contrast is enough. */
 function readable(colour, paper, wanted) {
   const end = light(paper) > 0.18 ? [0, 0, 0] : [255, 255, 255];
-  let share = 0, now = colour;
+  const solid = mix(paper, colour, colour[3] ?? 1);
+  let share = 0, now = solid;
   while (contrast(now, paper) < wanted && share < 1)
-    now = mix(colour, end, share += 0.04);
+    now = mix(solid, end, share += 0.04);
   return now;
 }
 
