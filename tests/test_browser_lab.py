@@ -75,7 +75,9 @@ def test_every_widget_is_shown(page, chapter):
     # A progress bar closes when it is done.
     lasting = [text for text in views if not _BAR.search("".join(text))]
     assert lasting
-    shown = lab.front(page).locator(".jp-OutputArea-output > .jupyter-widgets")
+    # Widgets of ipywidgets and of anywidget have but this in common.
+    widgets = ".jp-OutputArea-output.lm-Panel > .lm-Widget"
+    shown = lab.front(page).locator(widgets)
     expect(shown).to_have_count(len(lasting))
     for number in range(len(lasting)):
         box = shown.nth(number).bounding_box()

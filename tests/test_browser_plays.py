@@ -243,27 +243,36 @@ def test_three_walks_from_one_start_and_what_each_is_good_for(opened):
     expect(said.nth(2)).to_contain_text("waits at")
 
 
+INK = """places => {
+  const at = (v, [low, high]) => (v - low) / (high - low);
+  const paper = el.shadowRoot.querySelector("canvas");
+  const { width, height } = paper;
+  const pixels = paper.getContext("2d").getImageData(0, 0, width, height);
+  return places.map(([a, b]) => {
+    const x = Math.round(at(a, [-0.5, 5]) * width);
+    const y = Math.round((1 - at(b, [-1.2, 4.4])) * height);
+    return pixels.data[4 * (y * width + x) + 3];
+  });
+}"""
+
+
 def test_the_map_is_the_loss_and_its_lowest_place_is_marked(opened):
     page = opened("valley")
     page.wait_for_timeout(800)  # the fine map
     places = [(3.2, 1.8), (1.9, 1.7), (0.6, 0.1), (4.8, -0.9)]
-    inks = page.evaluate(
-        """places => {
-        const at = (v, [low, high]) => (v - low) / (high - low);
-        const { width, height } = el.shadowRoot.querySelector("canvas");
-        const pixels = el.shadowRoot.querySelector("canvas").getContext("2d")
-          .getImageData(0, 0, width, height).data;
-        return places.map(([a, b]) => {
-          const x = Math.round(at(a, [-0.5, 5]) * width);
-          const y = Math.round((1 - at(b, [-1.2, 4.4])) * height);
-          return pixels[4 * (y * width + x) + 3];
-        });
-        }""",
-        places,
-    )
+    inks = page.evaluate(INK, places)
     losses = [expected_losses(place)[1] for place in places]
     assert losses == sorted(losses) and inks == sorted({*inks})
     expect(page.locator("svg", has_text="lowest").last).to_be_visible()
+
+
+def test_the_map_follows_a_slider_within_two_frames(opened):
+    page = opened("valley")
+    page.get_by_role("slider", name="inner steps").press("Home")
+    page.evaluate("new Promise((done) => ask(() => ask(done)))")
+    place = (1.85, 1.74)  # the best for no step
+    best, other = page.evaluate(INK, [place, (3.2, 1.8)])
+    assert best < other
 
 
 def test_a_finger_moves_theta_and_still_scrolls_the_page(opened):

@@ -96,7 +96,7 @@ def test_keys_of_a_play_are_no_commands_of_jupyterlab(page, folder):
         if number < 9:
             page.keyboard.press("Enter")
     assert page.evaluate(kinds) == before
-    status = game.get_by_role("status").last
+    status = game.get_by_role("status")
     expect(status).to_contain_text("Kept in ")
     found = [*(folder / "home").rglob(NAME)]
     assert len(found) == 1

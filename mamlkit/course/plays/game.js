@@ -90,7 +90,8 @@ const percent = (share) => `${Math.round(100 * share)} %`;
 function render({ model, el }) {
   const live = model.get("home") === "kernel";
   const here = stage(el, { name: "game", style: STYLE_OF_GAME,
-    label: "The few-shot game", colours: model.get("colours") });
+    label: "The few-shot game", colours: model.get("colours"),
+    speaks: false });
   const { root } = here;
   const games = () => model.get("games");
   let at = live ? 0 : Math.min(shelf().length, games().length);

@@ -148,9 +148,10 @@ function palette(el, colours) {
  * Returns root; colours, name -> [r, g, b]; frame(draw), to draw once a frame
  * however often asked; say(text or function), to whom listens; still(), for
  * whether motion is unwanted; every(redraw), called on a new theme or width;
- * and leave(), to be called when the play is taken away.
+ * and leave(), to be called when the play is taken away. A play whose own text
+ * is a live region does not let the stage speak.
  */
-export function stage(el, { label, style = "", colours = {}, name }) {
+export function stage(el, { name, label, style, colours, speaks = true }) {
   el.replaceChildren();
   const shadow = el.shadowRoot ?? el.attachShadow({ mode: "open" });
   shadow.replaceChildren();
@@ -159,7 +160,9 @@ export function stage(el, { label, style = "", colours = {}, name }) {
   add(shadow, "style", {}, STYLE + style);
   const root = add(shadow, "div", { class: `play mamlkit-${name}`,
     role: "group", "aria-label": label });
-  const voice = add(root, "div", { class: "heard", role: "status" });
+  const voice = document.createElement("div");
+  put(voice, { class: "heard", role: "status" });
+  if (speaks) root.append(voice);
   const motion = matchMedia("(prefers-reduced-motion: reduce)");
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const redraws = [], endings = [];
