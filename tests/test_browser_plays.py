@@ -552,6 +552,13 @@ def test_points_are_dragged_by_mouse_and_the_words_say_so(opened):
         page.locator(".field").click(position={"x": at, "y": 100})
     expect(page.locator(".point")).to_have_count(3)
     heard(page, "Point 3 at x")
+    box = page.locator(".point circle.body").nth(1).bounding_box()
+    page.mouse.move(box["x"] + 7, box["y"] + 7)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 40, box["y"] + 90, steps=5)
+    page.mouse.up()
+    heard(page, "Point 2 at x")
+    expect(page.locator(".point")).to_have_count(3)
 
 
 def test_the_fit_by_keys(opened):

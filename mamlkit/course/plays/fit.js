@@ -157,7 +157,7 @@ const STYLE_OF_FIT = `
 @container (max-width: 480px) { .sentence { min-height: 8.8em; } }
 `;
 
-const DASHES = ["", "9 5", "2 5", "12 4 2 4"];
+const DASHES = ["", "9 5", "2 5", "12 4 2 4", "16 3 2 3 2 3"];
 const MARGIN = { left: 26, right: 4, top: 4, bottom: 20 };
 const TOP_ERROR = 6; // at which a bar is full
 
@@ -189,7 +189,8 @@ function render({ model, el }) {
   const scene = add(root, "div", { class: "scene" });
   const paper = add(scene, "div", { class: "paper" });
   const svg = add(paper, "svg:svg", { role: "group",
-    "aria-label": "The points and the curves" });
+    "aria-label": "The points and the curves. Arrow keys move a point, " +
+      "Delete takes it away." });
   const axes = add(svg, "svg:g", { "aria-hidden": "true" });
   const field = add(svg, "svg:rect", { class: "field" });
   const clip = `clip-${Math.random().toString(36).slice(2)}`;
@@ -226,14 +227,14 @@ function render({ model, el }) {
   const turn = add(root, "div", { class: "turn" });
   const count = slider(add(turn, "div"), { name: "gradient steps:", min: 0,
     max: MAX_STEPS, step: 1, value: steps, tell: String,
-    turn: (v) => { rest(); setSteps(v); } });
+    turn: (v) => { rest(); setSteps(v); told(); } });
   const take = add(turn, "button", { type: "button", class: "main" });
   take.onclick = () => playing ? rest() : play();
 
   const buttons = add(root, "div", { class: "buttons" });
   const button = (text, onclick) => {
     const node = add(buttons, "button", { type: "button" }, text);
-    node.onclick = () => { onclick(); };
+    node.onclick = onclick;
     return node;
   };
   button("New wave", () => {
@@ -394,12 +395,12 @@ function render({ model, el }) {
     steps = value;
     count.show(steps);
     model.set("steps", steps);
-    speak(`${times(steps)}`);
+    draw();
   }
+  const told = () => speak(times(steps));
   function play() { // from the start, a step at a time
     take.textContent = "Stop";
-    if (here.still()) { setSteps(MAX_STEPS); return rest(); }
-    setSteps(0);
+    setSteps(here.still() ? MAX_STEPS : 0);
     playing = setInterval(() => {
       if (steps < MAX_STEPS) setSteps(steps + 1);
       else rest();
@@ -407,8 +408,9 @@ function render({ model, el }) {
   }
   function rest() {
     clearInterval(playing);
-    playing = 0;
     take.textContent = "Take ten steps";
+    if (playing) told();
+    playing = 0;
   }
   rest();
 
@@ -441,7 +443,7 @@ function render({ model, el }) {
   x.forEach(addHandle);
 
   return () => {
-    rest();
+    clearInterval(playing);
     here.leave();
   };
 }

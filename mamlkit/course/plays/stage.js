@@ -206,6 +206,7 @@ export function stage(el, { name, label, style, colours, speaks = true }) {
     };
   };
   here.every = (redraw) => redraws.push(redraw);
+  endings.push(() => clearTimeout(speaking));
   here.leave = () => endings.forEach((end) => end());
   theme();
   return here;
