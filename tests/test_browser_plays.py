@@ -313,11 +313,15 @@ def answers(page, game=0):
     return page.evaluate(f"state.games[{game}].answers")
 
 
-def test_a_game_by_mouse_is_scored_and_kept_in_the_browser(opened):
-    page = opened("game")
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_game_by_mouse_is_scored_and_kept_in_the_browser(opened, width):
+    page = opened("game", viewport={"width": width, "height": 900})
     buttons = page.locator(".five button")
     status = page.locator(".status")
     expect(buttons.first).to_be_disabled()
+    shown = page.evaluate("state.example.answers[0]")
+    expect(buttons.nth(shown)).to_have_class("right")
+    expect(page.locator(".lead")).to_contain_text(f"number {shown + 1} is")
     with no_jump(page):
         page.get_by_role("button", name="Start").click()
         for number, right in enumerate(answers(page)):

@@ -202,6 +202,9 @@ def test_a_page_holds_games_that_its_picture_does_not_give_away(displayed):
     said = re.findall(r"\d+: (\d)", play["text/plain"])
     assert said == [str(n) for n in right]
     assert play["text/plain"] in play["text/html"]
+    drawings = unpack(state["example"]["sheet"])
+    torch.testing.assert_close(drawings[0, 1:, None], read.support.x[0])
+    assert state["example"]["answers"] == [right[0] - 1]
 
 
 # The fit

@@ -119,7 +119,10 @@ def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
         played = len(read_games())
     except (OSError, ValueError):
         played = 0  # what is wrong is said when a game ends
-    state = {"finished": None, "kept": "", "colours": COLOURS}
+    to_read = deal_game(images, n_rounds, seed, 0)
+    first = Tasks(*(Batch(*(t[:1] for t in part)) for part in to_read))
+    state = {"example": pack(first), "finished": None, "kept": ""}
+    state["colours"] = COLOURS
     here = {"home": "kernel", "games": [dealt(played + 1)]}
     live = Play("game", state | here)
 
@@ -128,15 +131,13 @@ def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
         live.games = [*live.games, dealt(played + len(live.games) + 1)]
 
     live.observe(keep, "finished")
-    to_read = ""
-    if not somebody_is_there():
-        to_read = _show_rounds(deal_game(images, n_rounds, seed, 0))
+    answers = "" if somebody_is_there() else _show_rounds(to_read)
     stored = [dealt(n) for n in range(1, GAMES_ON_A_PAGE + 1)]
     emit(
         "game",
         state | {"home": "page", "games": stored},
-        html=f"<p>{to_read}</p>",
-        plain=to_read or "Play in JupyterLab.",
+        html=f"<p>{answers}</p>",
+        plain=answers or "Play in JupyterLab.",
         widget=live,
     )
 

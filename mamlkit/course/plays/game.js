@@ -5,7 +5,7 @@
 
 import { add, said, stage } from "./stage.js";
 
-const SIDE = 28, WAYS = 5;
+const WAYS = 5;
 const SHELF = "mamlkit-score"; // in localStorage, as the file of score.py
 
 const STYLE_OF_GAME = `
@@ -44,7 +44,7 @@ const STYLE_OF_GAME = `
   .five button { padding: 3px; }
   .five button.right { padding: 1px; }
   .query { width: 88px; }
-  .top { min-height: 150px; align-items: start; }
+  .top { min-height: 154px; align-items: start; }
   .status { min-height: 164px; }
 }
 `;
@@ -103,7 +103,7 @@ function render({ model, el }) {
   const query = add(top, "div", { class: "query" });
   add(query, "span", { "aria-hidden": "true" }, "?");
   const asked = add(query, "span", { class: "drawing", role: "img",
-    "aria-label": "nothing yet" });
+    "aria-label": "the drawing asked about" });
   const words = add(top, "div", { class: "words" });
   const head = add(words, "p", { class: "lead" });
   const dots = add(words, "div", { class: "dots", "aria-hidden": "true" });
@@ -132,14 +132,15 @@ function render({ model, el }) {
   };
   const status = add(root, "div", { class: "status", role: "status" });
 
-  /** Show a drawing of the game's sheet: row, and column from the query. */
-  function picture(node, round, column) {
-    const game = games()[at];
-    node.style.cssText = round === null ? "" :
-      `background-image:url(data:image/png;base64,${game.sheet});` +
-      `background-size:${100 * (WAYS + 1)}% ${100 * game.answers.length}%;` +
-      `background-position:${100 * column / WAYS}% ` +
-      `${100 * round / Math.max(1, game.answers.length - 1)}%`;
+  /** Show the drawings of a round, which is a row of the game's sheet. */
+  function lay({ sheet, answers: { length } }, round) {
+    [asked, ...answers.map(({ drawing }) => drawing)].forEach((node, i) => {
+      node.style.cssText =
+        `background-image:url(data:image/png;base64,${sheet});` +
+        `background-size:${100 * (WAYS + 1)}% ${100 * length}%;` +
+        `background-position:${100 * i / WAYS}% ` +
+        `${100 * round / Math.max(1, length - 1)}%`;
+    });
   }
   function tell(...lines) { // each a list of texts and elements
     status.replaceChildren();
@@ -154,6 +155,10 @@ function render({ model, el }) {
     const { button, text } = answers[i];
     text.textContent = `${mark}${i + 1}`;
     button.setAttribute("aria-label", `Example ${i + 1}${what}`);
+  }
+  function reveal(own) {
+    answers[own].button.classList.add("right");
+    label(own, "✓ ", ", the right one");
   }
   function clear() {
     answers.forEach(({ button }, i) => {
@@ -190,12 +195,8 @@ function render({ model, el }) {
       " Which of the five is the same character as the drawing with the " +
       "question mark, drawn by another hand?");
     marks[round].className = "dot now";
-    picture(asked, round, 0);
-    asked.setAttribute("aria-label", "the drawing asked about");
-    answers.forEach(({ drawing, button }, i) => {
-      picture(drawing, round, i + 1);
-      button.disabled = false;
-    });
+    lay(games()[at], round);
+    answers.forEach(({ button }) => { button.disabled = false; });
     tell(["Choose a number from 1 to 5."]);
     next.textContent = "Next round";
     next.disabled = true;
@@ -213,8 +214,7 @@ function render({ model, el }) {
     seconds.push(Math.round(100 * took) / 100);
     marks[round].className = `dot ${hit ? "right" : "wrong"}`;
     marks[round].textContent = hit ? "✓" : "✗";
-    answers[own].button.classList.add("right");
-    label(own, "✓ ", ", the right one");
+    reveal(own);
     if (!hit) {
       answers[chosen].button.classList.add("wrong");
       label(chosen, "✗ ", ", your choice");
@@ -270,16 +270,18 @@ function render({ model, el }) {
     answer(chosen);
   });
 
-  head.append(strong(`${rounds} rounds, each timed.`),
-    " You see one drawing of each of five characters, and a sixth drawing " +
-    "by another hand: which of the five is it? All are invented.");
+  const example = model.get("example"), own = example.answers[0];
+  head.append(strong("For example:"), ` number ${own + 1} is the same ` +
+    "character as the drawing with the question mark, drawn by another hand.");
   clear();
   begin();
+  lay(example, 0);
+  reveal(own);
   wait("Start");
   const before = live ? [] : shelf().flatMap((game) => game.right);
-  tell(["Press Start when you are ready. Answer with a click or with the " +
-    "keys 1 to 5."], before.length ? ["Your games so far: " +
-    `${count(before)} right.`] : []);
+  tell([strong(`${rounds} rounds, each timed.`), " All characters are " +
+    "invented. Press Start, then answer with a click or the keys 1 to 5."],
+  before.length ? [`Your games so far: ${count(before)} right.`] : []);
   forget.hidden = !before.length;
   return () => {
     clearTimeout(waiting);
