@@ -36,8 +36,10 @@ def deal(images: Tensor, n_rounds: int, generator: torch.Generator) -> Tasks:
     tasks = Episodes(images, WAYS).sample(
         n_rounds, k_shot=1, k_query=1, generator=generator
     )
-    asked = torch.randint(WAYS, (n_rounds,), generator=generator)
-    rows = torch.arange(n_rounds)
+    on = generator.device
+    asked = torch.randint(WAYS, (n_rounds,), generator=generator, device=on)
+    asked = asked.to(tasks.query.y.device)
+    rows = torch.arange(n_rounds, device=asked.device)
     query = Batch(*(part[rows, asked][:, None] for part in tasks.query))
     return Tasks(tasks.support, query)
 
@@ -70,7 +72,7 @@ def pack(rounds: Tasks) -> dict:
     """
     drawings = torch.cat([rounds.query.x, rounds.support.x], 1)[:, :, 0]
     n, across, side, _ = drawings.shape
-    paper = ((_LEVELS - 1) * (1 - drawings)).round().byte()
+    paper = ((_LEVELS - 1) * (1 - drawings)).round().byte().cpu()
     rows = paper.permute(0, 2, 1, 3).reshape(n * side, across * side)
     size = (across * side, n * side)
     sheet = Image.frombytes("P", size, rows.numpy().tobytes())
