@@ -59,6 +59,27 @@ def tagged(nb: NotebookNode, tag: str) -> list[NotebookNode]:
     return [c for c in nb.cells if tag in c.metadata.get("tags", [])]
 
 
+def folds(tags: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """Make the metadata by which JupyterLab folds a cell as its tags say.
+
+    Sites fold by the tags themselves, so tags are what an author writes.
+
+    Args:
+        tags: of the cell; `hide-input` folds its code, `hide-output` what it
+            shows.
+
+    Returns:
+        a part of the cell's metadata; empty if nothing is folded.
+
+    Examples:
+        >>> folds(["hide-input"])
+        {'jupyter': {'source_hidden': True}}
+    """
+    names = {"hide-input": "source_hidden", "hide-output": "outputs_hidden"}
+    hidden = {name: True for tag, name in names.items() if tag in tags}
+    return {"jupyter": hidden} if hidden else {}
+
+
 def code_hash(nb: NotebookNode) -> str:
     """Hash the code of all cells, SHA-256."""
     code = "\0".join(cell.source for cell in code_cells(nb))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from mamlkit.course.figures import GREY
+from mamlkit.course.grammar import GREY
 from mamlkit.episodes import Episodes
 from mamlkit.tasks import Batch, Tasks
 

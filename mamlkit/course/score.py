@@ -15,7 +15,7 @@ from jupyter_core.paths import jupyter_data_dir
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mamlkit.course.figures import PINK
+from mamlkit.course.grammar import PINK
 from mamlkit.paths import replacing
 
 NAME = "mamlkit_score.json"

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.course.figures import BLACK, landscape, show
+from mamlkit.course.figures import show
+from mamlkit.course.grammar import BLACK
 from mamlkit.course.plays.stage import COLOURS
+from mamlkit.course.waves import landscape
 from mamlkit.inner import Params, adapt, functional_loss
 from mamlkit.models import MLP, Wave
 from mamlkit.objectives import meta_loss

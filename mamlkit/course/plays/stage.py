@@ -9,16 +9,17 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from mamlkit.course.figures import BLUE, GREEN, GREY, ORANGE, PINK, SKY
+from mamlkit.course.grammar import FLOORS, GREEN, METHODS, PINK
 
-# The one place where plays get their colours. Pages are light or dark, so the
-# browser shifts each until it can be seen there.
+# Methods look as in the figures. The truth is green, not black, as what a play
+# draws in the page's ink is what has been learned. Pages are light or dark, so
+# the browser shifts each colour until it can be seen there.
 COLOURS = {
-    "maml": BLUE,
-    "fomaml": SKY,
-    "joint": ORANGE,
-    "pretrained": ORANGE,
-    "scratch": GREY,
+    "maml": METHODS["maml"].colour,
+    "fomaml": METHODS["fomaml"].colour,
+    "joint": METHODS["joint"].colour,
+    "pretrained": METHODS["pretrained"].colour,
+    "scratch": FLOORS["untrained"].colour,
     "truth": GREEN,
     "gap": PINK,
 }
