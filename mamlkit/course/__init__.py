@@ -3,11 +3,12 @@
 import warnings
 
 try:
+    from mamlkit.course import plays
     from mamlkit.course.chapters import chapter_map
     from mamlkit.course.claims import claim, exceeds, report_claims
     from mamlkit.course.diagrams import arrow, box, legend_of_arrows
     from mamlkit.course.figures import WIDE, png, show, use_theme
-    from mamlkit.course.game import deal, play
+    from mamlkit.course.game import deal
     from mamlkit.course.grammar import (
         AMBER,
         BLACK,
@@ -23,6 +24,7 @@ try:
         name_of,
     )
     from mamlkit.course.pad import Pad
+    from mamlkit.course.plays import game as play
     from mamlkit.course.plots import (
         accuracy_axis,
         draw_floor,
@@ -108,6 +110,7 @@ __all__ = [
     "name_panels",
     "omniglot_is_here",
     "play",
+    "plays",
     "plot_mean",
     "plot_runs",
     "plot_scores",

@@ -160,7 +160,10 @@ def _clean(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
     for output in outputs:
         data = output.get("data", {})
         if _WIDGET in data:
-            continue
+            # A play brings its state as HTML; others are nothing unless live.
+            if "text/html" not in data:
+                continue
+            del data[_WIDGET]
         if output.get("name") == "stderr":
             lines = re.split(r"[\r\n]+", output.text)
             rest = [s for s in lines if s.strip() and not _BAR.search(s)]
