@@ -18,10 +18,14 @@ from torch.func import vmap
 
 from mamlkit.evaluate import mean_interval
 
-# Okabe and Ito 2008, without the yellow that white paper swallows.
+#: One of six colours that colour-blind readers tell apart, after Okabe and
+#: Ito 2008, without the yellow that white paper swallows.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#00795A", "#A8477F"
+#: Likewise; grey is for what is not the point.
 SKY, BLACK, GREY = "#56B4E9", "#222222", "#6B6B6B"
+#: The colours in the order in which lines take them.
 COLOURS = (BLUE, ORANGE, GREEN, PINK, SKY, BLACK)
+#: A marker for each colour, so that colour is never alone.
 MARKERS = ("o", "s", "^", "D", "v", "P")
 DPI = 144
 

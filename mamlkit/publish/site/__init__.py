@@ -4,12 +4,13 @@
 one do what Sphinx, myst-nb and the Book theme cannot know.
 """
 
+import tomllib
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from mamlkit.course.chapters import code_hash, read
-from mamlkit.paths import BUILD
+from mamlkit.paths import BUILD, ROOT
 
 _NEEDED = {
     "sphinx": "sphinx",
@@ -18,6 +19,16 @@ _NEEDED = {
     "sphinx_copybutton": "sphinx-copybutton",
     "py_mini_racer": "mini-racer",
 }
+
+
+def repository_address() -> str | None:
+    """Look up where the course is published.
+
+    Returns:
+        `Repository` of `[project.urls]` in pyproject.toml, if it is set.
+    """
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)["project"].get("urls", {}).get("Repository")
 
 
 def build(
@@ -37,10 +48,14 @@ def build(
         the first page's path.
 
     Raises:
-        ValueError: a package is missing, outputs are older than their code,
+        ValueError: the address is none, a package is missing, outputs are older than their code,
             a link leads nowhere, a formula cannot be drawn, or a public name
             is not documented; then the old site stays.
     """
+    if repository and not repository.startswith("https://"):
+        raise ValueError(
+            f"the repository's address must begin with https://: {repository}"
+        )
     for module, package in _NEEDED.items():
         if find_spec(module) is None:
             raise ValueError(

@@ -31,13 +31,15 @@ def reference(room: str, built_in: dict[str, str]) -> str:
     """
     module = import_module(room)
     title = f"``{room}``: {ROOMS[room][0].lower()}{ROOMS[room][1:]}"
-    lines = [title, "=" * len(title), "", inspect.getdoc(module), ""]
+    lines = [title, "=" * len(title), ""]
+    lines += [*map(in_rst, inspect.getdoc(module).split("\n")), ""]
     by_home: dict[str, list[str]] = {}
     for name in module.__all__:
         by_home.setdefault(_home(module, name), []).append(name)
     for home in sorted(by_home):
-        headline = inspect.getdoc(import_module(home)).split("\n")[0]
-        lines += [f"``{home}``", "-" * (len(home) + 4), "", headline, ""]
+        headline = inspect.getdoc(import_module(home)).split("\n\n")[0]
+        lines += [f"``{home}``", "-" * (len(home) + 4), ""]
+        lines += [*map(in_rst, headline.split("\n")), ""]
         for name in sorted(by_home[home], key=str.lower):
             lines += _entry(module, home, name)
             if name in built_in:
@@ -62,6 +64,24 @@ def built_by_chapters(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
                 defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
                 found |= {what: f"{name}.html" for what in defined}
     return found
+
+
+def in_rst(line: str) -> str:
+    """Keep signs of plain English from being read as reStructuredText.
+
+    Docstrings mark code by backticks and nothing else.
+    """
+    if re.match(r"\s*(>>>|\.\.\.)", line):
+        return line
+    # Code, and what napoleon wrote, stay as they are.
+    parts = re.split(r"(``.*?``|`.*?`|:\w+ [^:]*:)", line)
+    for at, part in enumerate(parts[::2]):
+        part = re.sub(r"(?<!\\)([*|])", r"\\\1", part)
+        # The plural of `code`: markup must end before a letter.
+        if at and part[:1].isalnum() and parts[2 * at - 1][0] == "`":
+            part = f"\\ {part}"
+        parts[2 * at] = part
+    return "".join(parts)
 
 
 def _home(room: ModuleType, name: str) -> str:

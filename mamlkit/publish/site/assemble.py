@@ -59,6 +59,8 @@ def assemble(
             if card:
                 files[pages[-1]["card"]] = card
         files |= _plays()
+        # Else GitHub's pages leave out folders that begin with _.
+        files[".nojekyll"] = b""
         sources = {
             f"{name}.ipynb": nbformat.writes(nb)
             for name, nb in notebooks.items()
@@ -75,6 +77,7 @@ def assemble(
             {
                 "html_extra_path": [str(extra)],
                 "html_context": {
+                    "default_mode": "auto",
                     "references": REFERENCES,
                     "repository": repository,
                 },
@@ -82,6 +85,8 @@ def assemble(
                 "mamlkit_pages": pages,
             },
         )
+        for template in made.glob("_static/*macros.html"):
+            template.unlink()  # of the theme, and no page
         dead = links.dead(made)
         if dead:
             raise ValueError(f"{len(dead)} dead links: {'; '.join(dead[:5])}")

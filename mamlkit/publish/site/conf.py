@@ -20,9 +20,9 @@ templates_path = ["templates"]
 # Notebooks carry their outputs; nothing is executed.
 nb_execution_mode = "off"
 nb_merge_streams = True
+nb_render_markdown_format = "myst"
 nb_code_prompt_show = "Show the code"
 nb_code_prompt_hide = "Hide the code"
-nb_remove_code_outputs = False
 myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 4
 # The anchors of JupyterLab, which chapters use.
@@ -32,6 +32,8 @@ myst_heading_slug_func = "mamlkit.publish.site.extension.anchor"
 default_role = "code"
 add_module_names = False
 autodoc_typehints = "none"
+# As the source has them: their values may be paths of this machine.
+autodoc_preserve_defaults = True
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 72
 
@@ -48,7 +50,6 @@ html_use_index = False
 html_domain_indices = False
 html_sidebars = {
     "**": ["home.html", "search-button-field.html", "routes.html"],
-    "index": [],
 }
 html_theme_options = {
     "search_bar_text": "Search the course",

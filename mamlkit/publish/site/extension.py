@@ -7,6 +7,11 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import SphinxError
 
+from mamlkit.publish.site.api import in_rst
+
+_SIGN = re.compile(r"[.,;:!?)\]’”%]+")
+_ENDS = "</span>" * 3  # of a formula's last part, and of what holds all parts
+
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Set Sphinx up; called by it."""
@@ -14,6 +19,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_config_value("mamlkit_pages", [], "", types=frozenset({list}))
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _as_written, priority=900)
+    app.connect("doctree-resolved", _keep_signs)
     app.connect("html-page-context", _place)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
 
@@ -25,6 +31,16 @@ def anchor(title: str) -> str:
 
 def _inline(translator: Any, node: nodes.math) -> None:
     _draw(translator, node, block=False)
+
+
+def _keep_signs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
+    """Tie a sign to the formula before it, or it may begin a line alone."""
+    for formula in [*doctree.findall(nodes.math)]:
+        text = formula.next_node(descend=False, siblings=True)
+        sign = isinstance(text, nodes.Text) and _SIGN.match(text)
+        if sign:
+            formula["sign"] = sign[0]
+            text.parent.replace(text, nodes.Text(text[sign.end() :]))
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:
@@ -40,6 +56,10 @@ def _draw(translator: Any, node: nodes.Node, block: bool) -> None:
     except ValueError as fault:
         page = translator.builder.current_docname
         raise SphinxError(f"{page}: {fault}") from None
+    if "sign" in node:
+        # Within the formula's last part, which no line break divides.
+        inside = html.removesuffix(_ENDS)
+        html = f'{inside}<span class="after">{node["sign"]}</span>{_ENDS}'
     translator.body.append(f"{html}</div>\n" if block else html)
     raise nodes.SkipNode
 
@@ -47,13 +67,7 @@ def _draw(translator: Any, node: nodes.Node, block: bool) -> None:
 def _as_written(
     _app: Sphinx, what: str, _name: str, _obj: Any, _options: Any, lines: list
 ) -> None:
-    """Keep signs in docstrings from being read as reStructuredText."""
-    for at, line in enumerate(lines):
-        if re.match(r"\s*(>>>|\.\.\.|:\w+)", line):
-            continue
-        parts = re.split(r"(``.*?``|`.*?`|:\w+ [^:]*:)", line)
-        parts[::2] = [re.sub(r"(?<!\\)([*|])", r"\\\1", p) for p in parts[::2]]
-        lines[at] = "".join(parts)
+    lines[:] = map(in_rst, lines)
 
 
 def _place(

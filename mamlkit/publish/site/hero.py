@@ -41,7 +41,7 @@ def picture() -> dict:
     family = Sinusoids(amplitude=(1.0, 4.0), oracle=True)
     draw = partial(family.sample, k_shot=10, k_query=20)
     shown, truth = _without_truth(
-        draw(N_SHOWN, generator=torch.Generator().manual_seed(3))
+        draw(N_SHOWN, generator=torch.Generator().manual_seed(9))
     )
     judged, _ = _without_truth(
         draw(200, generator=torch.Generator().manual_seed(1))

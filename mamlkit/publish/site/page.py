@@ -70,8 +70,8 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
 def cover(nb: NotebookNode) -> bytes | None:
     """Make the picture of a chapter's card.
 
-    It is that of the cell tagged `cover`, or else the chapter's first. Of a
-    wide picture the left part is taken, where its first panel is.
+    It is that of the cell tagged `cover`, or else the chapter's first, from
+    its upper left corner, where its first panel is.
 
     Args:
         nb: the chapter with its outputs.
@@ -91,10 +91,8 @@ def cover(nb: NotebookNode) -> bytes | None:
     raw = base64.b64decode(output.data["image/png"])
     picture = Image.open(BytesIO(raw)).convert("RGB")
     width, height = picture.size
-    picture = picture.crop((0, 0, min(width, 1.6 * height), height))
-    picture.thumbnail(CARD)
-    card = Image.new("RGB", CARD, "white")
-    card.paste(picture, [(a - b) // 2 for a, b in zip(CARD, picture.size)])
+    corner = (0, 0, min(width, 1.6 * height), min(height, width / 1.6))
+    card = picture.crop([*map(round, corner)]).resize(CARD)
     small = BytesIO()
     card.quantize(64, dither=0).save(small, "PNG", optimize=True)
     return small.getvalue()
@@ -177,7 +175,7 @@ def _exercise(key: str) -> str:
         '<div class="exercise">',
         f'<p class="task"><strong>Exercise {key}.</strong> Write '
         f"<code>{escape(exercise.name)}</code> in your own copy of this "
-        "notebook: there the check says what is wrong with an answer.</p>",
+        "notebook; the check there says what is wrong with it.</p>",
     ]
     for number, hint in enumerate(exercise.hints, 1):
         lines.append(
