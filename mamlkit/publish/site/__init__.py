@@ -48,9 +48,9 @@ def build(
         the first page's path.
 
     Raises:
-        ValueError: the address is none, a package is missing, outputs are older than their code,
-            a link leads nowhere, a formula cannot be drawn, or a public name
-            is not documented; then the old site stays.
+        ValueError: the address is none, a package is missing, outputs are
+            older than their code, a link leads nowhere, a formula cannot be
+            drawn, or a public name is not documented; the old site stays.
     """
     if repository and not repository.startswith("https://"):
         raise ValueError(

@@ -61,7 +61,9 @@ def built_by_chapters(notebooks: dict[str, NotebookNode]) -> dict[str, str]:
     for name, nb in notebooks.items():
         for cell in nb.cells:
             if "copy-me" in cell.metadata.get("tags", []):
-                defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
+                defined = re.findall(
+                    r"^(?:def|class) (\w+)", cell.source, re.M
+                )
                 found |= {what: f"{name}.html" for what in defined}
     return found
 

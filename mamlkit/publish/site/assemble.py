@@ -103,6 +103,9 @@ def _about(
 ) -> dict:
     """Gather what other pages say about a chapter."""
     first = opening(nb)
+    if not first.gain or not first.minutes:
+        what = "how long it takes" if first.gain else "what you will have"
+        raise ValueError(f"its first cell does not say {what}")
     return {
         "name": name,
         "number": name[:2],

@@ -35,7 +35,6 @@ autodoc_typehints = "none"
 # As the source has them: their values may be paths of this machine.
 autodoc_preserve_defaults = True
 napoleon_use_rtype = False
-python_maximum_signature_line_length = 72
 
 html_theme = "sphinx_book_theme"
 html_title = "mamlkit"

@@ -19,7 +19,7 @@ except ImportError as missing:
     ) from None"""
 # pip leaves alone what satisfies a requirement, and the constraint lets it
 # rather fail than replace the torch that fits the host's hardware.
-_INSTALL = '''\
+_INSTALL = """\
 # In a hosted notebook: install what is missing, and keep the host's torch.
 try:
     import mamlkit.course
@@ -37,7 +37,7 @@ except ImportError:
         keep.touch()
     course = "mamlkit[course] @ git+REPOSITORY"
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(keep)]
-    subprocess.run([*pip, course], check=True)'''
+    subprocess.run([*pip, course], check=True)"""
 
 
 def hosted(nb: NotebookNode, repository: str | None) -> str:

@@ -45,8 +45,8 @@ def _keep_signs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
 
 def _block(translator: Any, node: nodes.math_block) -> None:
     # What is wider than a phone scrolls by itself.
-    frame = '<div class="formula" tabindex="0" role="group" aria-label="formula">'
-    translator.body.append(frame)
+    keys = 'tabindex="0" role="group" aria-label="formula"'
+    translator.body.append(f'<div class="formula" {keys}>')
     _draw(translator, node, block=True)
 
 

@@ -144,8 +144,8 @@ def _html(text: str) -> NotebookNode:
 
 def scrolls(html: str, label: str) -> str:
     """Put what may be too wide in a frame that scrolls, by keys too."""
-    frame = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">'
-    return f"{frame}{html}</div>"
+    keys = f'tabindex="0" role="group" aria-label="{label}"'
+    return f'<div class="scroll" {keys}>{html}</div>'
 
 
 def _quiz(chapter: str, inline: Inline) -> str:
