@@ -12,6 +12,7 @@ from types import ModuleType
 
 import nbformat
 import pytest
+import yaml
 from chapters import CHAPTERS, read, tagged
 from nbconvert.filters.markdown_mistune import (
     IPythonRenderer,
@@ -424,6 +425,34 @@ def test_what_is_missing_is_named(monkeypatch, tmp_path):
         site.build([], tmp_path, "git@github.com:a/b")
 
 
+def test_the_address_is_one_configured_value(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(site, "ROOT", tmp_path)
+    file = tmp_path / "pyproject.toml"
+    file.write_text("[project]\n")
+    assert site.repository_address() is None
+    file.write_text(f'[project.urls]\nRepository = "{REPOSITORY}"\n')
+    assert site.repository_address() == REPOSITORY
+    asked = []
+    monkeypatch.setattr(
+        site, "build", lambda chapters, repository: asked.append(repository)
+    )
+    main(["html"])
+    main(["html", "--repository", "https://a.b/c"])
+    assert asked == [REPOSITORY, "https://a.b/c"]
+
+
+def test_a_workflow_publishes_the_site_from_main():
+    text = (ROOT / ".github/workflows/pages.yml").read_text()
+    flow = yaml.safe_load(text)
+    assert flow[True]["push"] == {"branches": ["main"]}  # "on", to YAML
+    *_, built, pushed = flow["jobs"]["publish"]["steps"]
+    assert built["run"] == '.venv/bin/mamlkit html --repository "$REPOSITORY"'
+    assert pushed["working-directory"] == "build/html"
+    # The branch from which hosted notebooks are opened.
+    branch = download.launchers(REPOSITORY, "03_a")["Colab"].split("/")[-3]
+    assert f'REPOSITORY#https://}}" {branch}' in pushed["run"]
+
+
 def test_a_dead_link_is_found(tmp_path):
     (tmp_path / "a.html").write_text(
         '<a href="b.html#here">b</a> <a href="https://x.y">x</a> <a name="n">'
@@ -457,6 +486,28 @@ def test_a_picture_without_words_is_refused():
     nb.cells[0].outputs = [new_output("display_data", {"image/png": png()})]
     with pytest.raises(ValueError, match="without alt text"):
         page.make_page(nb, "03", str)
+
+
+@pytest.mark.parametrize(
+    ("source", "tags", "name"),
+    [
+        ("import torch", ["setup", "hide-input"], "Set-up"),
+        ("def one():\n    pass\n\n\ndef two():\n    pass", ["hide-input"],
+         "Code: one, two"),
+        ("claim('a', True, 1)", ["hide-input"], "Code of the claim"),
+        ("report_claims(SCALE)", ["hide-input"], "Code of the table"),
+        ("show(fig, alt='a')", ["hide-input"], "Code of the figure"),
+        ("1 + 1", ["hide-input"], "Code"),
+        ("1 + 1", [], None),
+    ],
+)  # fmt: skip
+def test_folded_code_says_what_it_is(source, tags, name):
+    nb = nbformat.v4.new_notebook()
+    meta = {"tags": tags} if tags else {}
+    nb.cells = [nbformat.v4.new_code_cell(source, metadata=meta)]
+    page.make_page(nb, "03", str)
+    named = nb.cells[0].metadata.get("mystnb", {})
+    assert named.get("code_prompt_show") == name
 
 
 def test_the_cover_is_the_tagged_picture_or_the_first():

@@ -20,6 +20,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _as_written, priority=900)
     app.connect("doctree-resolved", _keep_signs)
+    app.connect("doctree-resolved", _name_outputs)
     app.connect("html-page-context", _place)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
 
@@ -41,6 +42,13 @@ def _keep_signs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
         if sign:
             formula["sign"] = sign[0]
             text.parent.replace(text, nodes.Text(text[sign.end() :]))
+
+
+def _name_outputs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
+    """Give folded outputs a name of their own; myst-nb gives the code's."""
+    for fold in doctree.findall(nodes.Element):
+        if "prompt_show" in fold and "below-input" in fold["classes"]:
+            fold["prompt_show"] = fold["prompt_hide"] = "What came out"
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:

@@ -47,6 +47,7 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
+        _name_fold(cell)
         asked = _CHECK.search(cell.source)
         quiz = _QUIZ.search(cell.source)
         if quiz:
@@ -96,6 +97,28 @@ def cover(nb: NotebookNode) -> bytes | None:
     small = BytesIO()
     card.quantize(64, dither=0).save(small, "PNG", optimize=True)
     return small.getvalue()
+
+
+def _name_fold(cell: NotebookNode) -> None:
+    """Say on a cell's folded code what it is."""
+    tags = cell.metadata.get("tags", [])
+    defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
+    if "hide-input" not in tags:
+        return
+    if "setup" in tags:
+        name = "Set-up"
+    elif defined:
+        name = f"Code: {', '.join(defined)}"
+    elif "report_claims(" in cell.source:
+        name = "Code of the table"
+    elif re.search(r"\bclaim\(", cell.source):
+        name = "Code of the claim"
+    elif re.search(r"\b(?:show|explore)\(|\bplt\.", cell.source):
+        name = "Code of the figure"
+    else:
+        name = "Code"
+    prompts = {"code_prompt_show": name, "code_prompt_hide": name}
+    cell.metadata["mystnb"] = prompts
 
 
 def _markdown(source: str, name: str) -> NotebookNode:

@@ -20,6 +20,11 @@ document.addEventListener("click", (event) => {
 });
 showRoute();
 
+// Folds say what they hold ---------------------------------------------------
+
+for (const fold of document.querySelectorAll("details.hide > summary"))
+  fold.removeAttribute("aria-label"); // "Toggle hidden content"
+
 // The search, from a folder --------------------------------------------------
 
 // A browser fetches no file there, so results come without their excerpts.
