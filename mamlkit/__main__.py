@@ -107,7 +107,13 @@ def _parser() -> ArgumentParser:
     )
     add("doctor", _doctor, "say what a report of a problem needs")
     add("render", _render, "store outputs in notebooks/", chapters="*")
-    add("html", _html, "write the course as a site to build/html/")
+    html = add("html", _html, "write the course as a site to build/html/")
+    html.add_argument(
+        "--repository",
+        metavar="URL",
+        help="where readers find the course; by default what pyproject.toml "
+        "has as project.urls.Repository",
+    )
     add("claims", _claims, "judge all claims with seeds 0, 1, 2", chapters="*")
     fetch = add("fetch", _fetch, "download and verify a data set")
     fetch.add_argument("name", choices=["omniglot"])
@@ -166,11 +172,12 @@ def _render(args: Namespace) -> None:
     render.render(find_chapters(args.chapters))
 
 
-def _html(_args: Namespace) -> None:
+def _html(args: Namespace) -> None:
     from mamlkit.course.chapters import find_chapters
     from mamlkit.publish import site
 
-    print(site.build(find_chapters()))
+    repository = args.repository or site.repository_address()
+    print(site.build(find_chapters(), repository=repository))
 
 
 def _claims(args: Namespace) -> int:

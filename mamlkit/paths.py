@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import IO
 
 _PACKAGE = Path(__file__).resolve().parent
+#: The folder of the checkout.
 ROOT = _PACKAGE.parent
 NOTEBOOKS = ROOT / "notebooks"
 # In a checkout, what chapters read lies beside the package; an installed
 # package brings it along inside.
 CHECKOUT = NOTEBOOKS.is_dir()
 DATA = ROOT / "data" if CHECKOUT else _PACKAGE / "data"
+#: What `mamlkit reproduce` measured, one JSON file an experiment.
 RESULTS = DATA / "results"
+#: The parameters that those experiments ended with.
 CHECKPOINTS = DATA / "checkpoints"
 # Downloads; where torch keeps its own, too.
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
