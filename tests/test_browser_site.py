@@ -20,7 +20,6 @@ NAMES = [
     *(path.stem for path in CHAPTERS),
     *(f"reference-mamlkit{room}" for room in ("", ".rl", ".course")),
 ]
-each_page = pytest.mark.parametrize("name", NAMES)
 each_mode = pytest.mark.parametrize("mode", ["light", "dark"])
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
 # A lone sign, such as a minus, is no text to axe; of text in a drawing it
@@ -43,31 +42,41 @@ def page(browser, built_site):
     context.close()
 
 
-@pytest.fixture
-def opened(page, built_site, name):
-    return opened_in(page, built_site, name)
+@pytest.fixture(scope="module", params=NAMES)
+def opened(page, built_site, request):
+    """Each page in turn, opened once for all tests of it."""
+    return opened_in(page, built_site, request.param)
 
 
 def opened_in(page, folder, name, mode="light"):
     page.complaints.clear()
-    page.emulate_media(color_scheme=mode)
     page.set_viewport_size(WIDE)
     page.goto((folder / f"{name}.html").as_uri())
-    shown = page.locator(f"html[data-theme={mode}]")
-    expect(shown).to_have_count(1)
+    turn_to(page, mode)
     return page
+
+
+def turn_to(page, mode):
+    """Light or dark, as the reader's system says."""
+    page.emulate_media(color_scheme=mode)
+    expect(page.locator(f"html[data-theme={mode}]")).to_have_count(1)
 
 
 def short(page):
     return page.url.split("/")[-1].removesuffix(".html")
 
 
-@each_page
-@each_mode
-def test_accessible_and_readable(page, built_site, name, mode):
-    """axe-core, whose rules include a contrast of 4.5:1."""
-    opened = opened_in(page, built_site, name, mode)
+def test_nothing_is_missing_and_plays_are_mounted(opened):
+    waiting = opened.locator(".mamlkit-play:not([data-mounted])")
+    expect(waiting).to_have_count(0)
     assert not opened.complaints, opened.complaints
+
+
+@each_mode
+def test_accessible_and_readable(opened, mode):
+    """axe-core, whose rules include a contrast of 4.5:1."""
+    opened.set_viewport_size(WIDE)
+    turn_to(opened, mode)
     # What is folded must be readable, too.
     opened.evaluate(UNFOLD)
     # Only colours differ between the modes.
@@ -100,7 +109,6 @@ def test_axe_sees_what_cannot_be_read(page, built_site):
     assert "color-contrast" in {rule["id"] for rule in found}
 
 
-@each_page
 def test_formulas_and_pictures_are_drawn(opened):
     drawn = opened.evaluate(
         """async () => {
@@ -120,7 +128,6 @@ def test_formulas_and_pictures_are_drawn(opened):
     assert opened.evaluate("document.fonts.check(\"18px 'Source Serif 4'\")")
 
 
-@each_page
 def test_fits_a_phone(opened):
     opened.evaluate(UNFOLD)
     opened.set_viewport_size(PHONE)
@@ -221,12 +228,12 @@ def test_code_is_copied_and_folds_open_by_keys(page, built_site):
 
 def test_light_and_dark_are_chosen_and_kept(page, built_site):
     opened = opened_in(page, built_site, "index")
-    switch = opened.locator(".theme-switch-button:visible").first
-    themes = set()
-    for _ in range(3):
-        switch.click()
-        themes.add(opened.evaluate("document.documentElement.dataset.theme"))
-    assert themes == {"light", "dark"}
+    for mode in ("dark", "light"):
+        opened.locator(".theme-switch-button:visible").click()
+        opened.locator(f".theme-change-button[data-mode={mode}]").click()
+        expect(opened.locator(f"html[data-theme={mode}]")).to_have_count(1)
+        opened.reload()
+        expect(opened.locator(f"html[data-theme={mode}]")).to_have_count(1)
     opened.evaluate("localStorage.clear()")
 
 
@@ -313,17 +320,10 @@ def test_a_play_is_mounted_from_a_folder(page, built_site, tmp_path):
         'data-state="{&quot;n&quot;: 1}"><p>A still picture.</p></div>'
     )
     text = chapter.read_text()
-    chapter.write_text(text.replace("<h1>", f"{place}<h1>", 1))
+    cell = '<div class="cell '
+    chapter.write_text(text.replace(cell, f"{place}{cell}", 1))
     page.goto(chapter.as_uri())
     button = page.locator(".mamlkit-play button")
     expect(button).to_have_text("1!")
     button.click()
     expect(button).to_have_text("2!")
-
-
-def test_the_plays_of_the_course_are_mounted(page, built_site):
-    for name in NAMES:
-        opened = opened_in(page, built_site, name)
-        waiting = opened.locator(".mamlkit-play:not([data-mounted])")
-        expect(waiting).to_have_count(0)
-        assert not opened.complaints, (name, opened.complaints)
