@@ -9,7 +9,7 @@ kept from task to task: they begin anew with a training, not with a task.
 import math
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +29,16 @@ DECAY = 0.999  # β₂ of the inner Adam
 EPS = 1e-8
 
 
-def batches(
-    tasks: Tasks, size: int, generator: torch.Generator
+def cut(
+    tasks: Tasks, generator: torch.Generator, *, size: int
 ) -> Iterator[list[Batch]]:
     """Shuffle each task's examples, all of them, and cut them in batches.
 
     Args:
         tasks: support and query set are one training set here, as Reptile
             does not tell them apart.
-        size: examples in an inner batch; a rest is left out.
         generator: shuffles.
+        size: examples in an inner batch; a rest is left out.
 
     Yields:
         one task's batches after another's.
@@ -56,6 +56,7 @@ def train(
     *,
     validate: Callable[[Params, Params], float],
     checkpoint: Path,
+    batches_of: Callable[..., Iterable[list[Batch]]] | None = None,
 ) -> tuple[History, Params]:
     """Train `net`, resumably.
 
@@ -68,6 +69,8 @@ def train(
             the first iteration, which falls linearly to 0, and `seed`.
         validate: (θ, second moments) -> number, called 20 times.
         checkpoint: file to resume from.
+        batches_of: `batches_of(tasks, generator)` -> each task's inner
+            batches; by default its examples, shuffled and cut.
 
     Returns:
         history, and Adam's second moments by parameter name.
@@ -86,6 +89,8 @@ def train(
     )  # fmt: skip
     start = resume(checkpoint, settings, history, inner, generator)
     save = partial(save_training, checkpoint, settings, history, inner)
+    if batches_of is None:
+        batches_of = partial(cut, size=args.batch)
     validate_after = {(i + 1) * args.iterations // 20 for i in range(20)}
     begun = time.perf_counter() - history.seconds
     saved_at = history.seconds
@@ -96,7 +101,7 @@ def train(
         tasks = sample_tasks(args.tasks, generator=generator)
         moved = {name: torch.zeros_like(p) for name, p in params.items()}
         loss = 0.0
-        for task in batches(tasks, args.batch, generator):
+        for task in batches_of(tasks, generator):
             loss += learn(net, params, inner, task) / args.tasks
             for name, p in net.named_parameters():
                 moved[name] += (p.detach() - params[name]) / args.tasks
