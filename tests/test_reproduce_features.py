@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from mamlkit import CNN, Batch, Episodes, functional_loss
 from mamlkit.checkpoint import save_checkpoint
-from mamlkit.reproduce import features, judge, omniglot, write_result
+from mamlkit.reproduce import features, judge, training, write_result
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_a_run_asks_the_networks_that_are_there(
         g = torch.Generator().manual_seed(len(split))
         return torch.rand(10, 20, 1, 28, 28, generator=g)
 
-    for module in (omniglot, features):
+    for module in (training, features):
         monkeypatch.setattr(module, "load_omniglot", load)
     monkeypatch.setattr(features, "CHECKPOINTS", tmp_path)
     monkeypatch.setattr(features, "RATES", (1.0,))

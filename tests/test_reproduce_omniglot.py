@@ -15,7 +15,7 @@ from mamlkit import (
     load_checkpoint,
     meta_loss,
 )
-from mamlkit.reproduce import judge, methods, omniglot, untrained
+from mamlkit.reproduce import judge, methods, omniglot, training, untrained
 from mamlkit.reproduce.learned_rates import LearnedRates
 from mamlkit.reproduce.omniglot_settings import LEARNED
 
@@ -134,9 +134,13 @@ def run(tmp_path, monkeypatch):
         generator = torch.Generator().manual_seed(sizes[split])
         return torch.rand(sizes[split], 20, 1, 28, 28, generator=generator)
 
-    monkeypatch.setattr(omniglot, "load_omniglot", load)
-    monkeypatch.setattr(omniglot, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(training, "load_omniglot", load)
+    monkeypatch.setattr(training, "BUILD", tmp_path / "build")
     monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
+    # Few tasks to choose on: these networks learn nothing.
+    monkeypatch.setattr(omniglot, "CHOOSE_ON", 80)
+    monkeypatch.setattr(omniglot, "CHOOSE_FLOOR_ON", 20)
+    monkeypatch.setitem(omniglot.COMMON, "validation_images", 20)
     monkeypatch.setattr(untrained, "RATES", (0.1, 1.0))
     monkeypatch.setattr(untrained, "STEPS", 2)
     for name in ("write_result", "read_result"):
@@ -211,7 +215,7 @@ def test_a_short_run_joins_the_table_of_choices(run, tmp_path, capsys):
     flags = "--model mlp --name small --choose --no-jitter".split()
     table = run(*flags)
     old, new = table["rows"]
-    assert old == kept and new["name"] == "small" and new["n"] == 800
+    assert old == kept and new["name"] == "small" and new["n"] == 8
     assert new["settings"]["tasks"] == 2 and not new["settings"]["jitter"]
     assert table["seconds"] > 2.0
     assert not (tmp_path / "small.json").exists()
@@ -235,7 +239,7 @@ def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
         seen.append(images)
         return Episodes(images, n_way)
 
-    monkeypatch.setattr(omniglot, "Episodes", watched)
+    monkeypatch.setattr(training, "Episodes", watched)
     run("--model", "mlp", "--name", "mirrored", "--mirror")
     # The sizes of `run` tell the splits apart: only training has mirrors.
     assert sorted({len(images) for images in seen}) == [10, 60]
@@ -250,13 +254,13 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     monkeypatch.setattr(
         omniglot, "draw", lambda split, *rest: drawn.append(split) or tasks()
     )
-    episodes = omniglot.Episodes
+    episodes = training.Episodes
 
     def watched(images, n_way):
         seen.append(images)
         return episodes(images, n_way)
 
-    monkeypatch.setattr(omniglot, "Episodes", watched)
+    monkeypatch.setattr(training, "Episodes", watched)
     result = run("--model", "mlp", "--refit")
     assert result["experiment"] == "omniglot_mlp_5way_1shot_refit"
     before = result["settings"]["started_from"]
@@ -265,7 +269,7 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     assert result["seconds"] >= round(before["trained_seconds"], 1)
     assert before["trained_seconds"] > 0
     (images,) = seen  # of 30 and 10 characters
-    assert torch.equal(images[30:], omniglot.load_omniglot("val"))
+    assert torch.equal(images[30:], training.load_omniglot("val"))
     # Nothing may be chosen with characters that were trained on; the rule of
     # the untrained network is chosen with them, which has seen none.
     assert result["curve"] == [] and drawn == ["test", "val", "test"]
@@ -286,8 +290,8 @@ def test_every_method_can_be_judged_again_from_its_checkpoint(
     assert result["settings"]["untrained"]["lr"] in untrained.RATES
     state = load_checkpoint(tmp_path / f"{name}.pt")
     args = Namespace(**result["settings"] | {"test_tasks": 4})
-    net = omniglot.build("mlp", 5)
+    net = training.build("mlp", 5)
     walk = methods.walk_of(method, net, methods.unpacked(state), args)
-    test = omniglot.draw("test", args, 4)
+    test = training.draw("test", args, 4)
     found = 100 * judge.accuracies(net, walk, test, steps=state["steps"])
     assert found[:, -1].mean().item() == pytest.approx(rows["accuracy"])

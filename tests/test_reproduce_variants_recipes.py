@@ -12,7 +12,13 @@ from mamlkit import MLP, Batch, Episodes, adapt, functional_loss, proximal_loss
 from mamlkit.reproduce import methods, reptile, untrained
 
 ARGS = Namespace(
-    iterations=4, tasks=3, batch=5, inner_lr=0.01, meta_lr=1.0, seed=0
+    iterations=4,
+    tasks=3,
+    batch=5,
+    inner_lr=0.01,
+    meta_lr=1.0,
+    anneal=True,
+    seed=0,
 )
 
 

@@ -24,8 +24,8 @@ from mamlkit.paths import CHECKPOINTS
 from mamlkit.reproduce import row, write_result
 from mamlkit.reproduce.judge import CHUNK, Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_of, unpacked, walk_of
-from mamlkit.reproduce.omniglot import build, draw
 from mamlkit.reproduce.omniglot_settings import METHODS
+from mamlkit.reproduce.training import build, draw
 from mamlkit.tasks import Tasks, in_chunks, map_tasks
 
 RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the head alone, for the mean loss

@@ -238,7 +238,7 @@ def learn(
 
     settings = Namespace(
         iterations=args.iterations, tasks=5, batch=BATCH, inner_lr=1e-3,
-        meta_lr=1.0, seed=seed,
+        meta_lr=1.0, anneal=True, seed=seed,
     )  # fmt: skip
     history, squares = reptile.train(
         net,

@@ -16,25 +16,18 @@ them (omniglot_settings.py). Rates are in units of the mean loss.
 """
 
 from argparse import ArgumentParser, BooleanOptionalAction, Namespace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
-from mamlkit.datasets.omniglot import load_omniglot
-from mamlkit.episodes import Episodes
-from mamlkit.models import CNN, MLP
-from mamlkit.outer import History, cosine, meta_train
-from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import read_result, reptile, row, write_result
-from mamlkit.reproduce.jitter import jittered
+from mamlkit.checkpoint import save_checkpoint
+from mamlkit.outer import History
+from mamlkit.paths import CHECKPOINTS
+from mamlkit.reproduce import read_result, row, write_result
 from mamlkit.reproduce.judge import Walk, accuracies
-from mamlkit.reproduce.learned_rates import LearnedRates
-from mamlkit.reproduce.methods import objective, walk_of
+from mamlkit.reproduce.methods import walk_of
 from mamlkit.reproduce.omniglot_settings import (
     BY_TASK,
     COMMON,
@@ -44,9 +37,12 @@ from mamlkit.reproduce.omniglot_settings import (
     SHARED,
     VARIANTS,
 )
+from mamlkit.reproduce.training import build, draw, train
 from mamlkit.reproduce.untrained import choose_rule, rule_walk
 from mamlkit.tasks import Batch, Tasks
 
+CHOOSE_ON = 8_000  # validation queries, at 1 shot, that choose the steps
+CHOOSE_FLOOR_ON = 1_000  # and the untrained network's rule
 # Steps after which a result file gives an accuracy.
 TOLD = (0, 1, 2, 3, 5, 10, 16, 20, 30, 50)
 
@@ -56,6 +52,7 @@ def arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--method", choices=METHODS, default="learned")
     add("--model", choices=("cnn", "mlp"), default="cnn")
+    add("--width", type=int, help="channels of the CNN")
     add("--ways", type=int, default=5, help="classes in a task")
     add("--shots", type=int, default=1, help="support examples a class")
     add("--iterations", type=int, help="meta-updates")
@@ -101,23 +98,6 @@ def arguments(parser: ArgumentParser) -> None:
     )
 
 
-def build(model: str, ways: int) -> nn.Module:
-    """Make the paper's CNN, or its network without convolutions."""
-    if model == "cnn":
-        return CNN(ways)
-    return MLP(28 * 28, (256, 128, 64, 64), ways, norm=True)
-
-
-def draw(split: str, args: Namespace, n_tasks: int) -> Tasks:
-    """Draw tasks with K queries a class, always the same ones."""
-    return Episodes(load_omniglot(split), args.ways).sample(
-        n_tasks,
-        k_shot=args.shots,
-        k_query=args.shots,
-        generator=torch.Generator().manual_seed(1_000_001),
-    )
-
-
 def complete(args: Namespace) -> Namespace:
     """Fill in what was left open on the command line."""
     model, method, task = args.model, args.method, (args.ways, args.shots)
@@ -136,135 +116,6 @@ def complete(args: Namespace) -> Namespace:
     return Namespace(**(vars(args) | {"name": name} | known | given))
 
 
-def begin_from(path: Path, model: nn.Module, ways: int) -> dict:
-    """Copy the weights that fit from a checkpoint; say where it came from.
-
-    The mean loss of more ways gives each class a smaller share of the step,
-    so the rates grow with the ways.
-
-    Raises:
-        ValueError: no checkpoint, or one of another architecture.
-    """
-    state = load_checkpoint(path)
-    found, own = state["params"], model.state_dict()
-    if isinstance(model, LearnedRates):
-        more = ways / state["settings"]["ways"]
-        rates = {name: more * a for name, a in state["inner_lr"].items()}
-        found = model.join(found, rates)
-    fits = {
-        name: value
-        for name, value in found.items()
-        if name in own and own[name].shape == value.shape
-    }
-    if not fits:
-        raise ValueError(f"no weight in {path} fits this model")
-    model.load_state_dict(own | fits)
-    return state["settings"] | {"trained_seconds": state["seconds"]}
-
-
-def train(args: Namespace) -> tuple[nn.Module, dict, History]:
-    """Train with Adam in the outer loop, as all but Reptile do.
-
-    Returns:
-        the architecture; "params" and "inner_lr", and in "before" what is
-        known of the training that this one went on from; the history.
-    """
-    torch.manual_seed(args.seed)
-    net = build(args.model, args.ways)
-    learns = args.method == "learned"
-    learner = LearnedRates(net, args.inner_lr, tuple(args.shared))
-    # Large tasks gain nothing from being batched.
-    over_tasks = "loop" if args.ways * args.shots >= 25 else "vmap"
-    if args.model == "cnn" and over_tasks == "loop":
-        # A sixth faster on CPUs; the weights are the same numbers. Under vmap
-        # it is a sixth slower.
-        learner.to(memory_format=torch.channels_last)
-    whole = learner if learns else net
-    before = begin_from(args.start, whole, args.ways) if args.start else None
-
-    def parts(params):
-        weights, lr = params, args.inner_lr
-        if learns:
-            weights, lr = learner.split(params)
-        return {"params": weights, "inner_lr": lr}
-
-    def validate(params):
-        walk = walk_of(args.method, net, parts(params), args)
-        return validation(net, walk, args, 2_000 // args.ways)
-
-    history = meta_train(
-        whole,
-        partial(training_tasks(args), k_shot=args.shots, k_query=args.queries),
-        criterion=F.cross_entropy,
-        inner_lr=args.inner_lr,
-        meta_lr=args.meta_lr,
-        n_tasks=args.tasks,
-        iterations=args.iterations,
-        generator=torch.Generator().manual_seed(args.seed),
-        steps=args.steps,
-        objective=learner.objective if learns
-        else objective(args.method, net, args),
-        first_order=args.method == "fomaml",
-        over_tasks=over_tasks,
-        schedule=cosine(args.iterations),
-        validate=None if args.refit else validate,
-        checkpoint=BUILD / "reproduce" / f"{args.name}.pt",
-    )  # fmt: skip
-    state = parts(history.params) | {"before": before}
-    state["params"] = {k: v.contiguous() for k, v in state["params"].items()}
-    return net, state, history
-
-
-def train_reptile(args: Namespace) -> tuple[nn.Module, dict, History]:
-    """Train with Reptile; return as `train` does, with "squares" besides."""
-    torch.manual_seed(args.seed)
-    net = build(args.model, args.ways).to(memory_format=torch.channels_last)
-
-    def parts(params, squares):
-        return {"params": params, "squares": squares,
-                "inner_lr": args.inner_lr}  # fmt: skip
-
-    def validate(params, squares):
-        walk = walk_of("reptile", net, parts(params, squares), args)
-        return validation(net, walk, args, 1_000 // args.ways)
-
-    history, squares = reptile.train(
-        net,
-        partial(training_tasks(args), k_shot=args.train_shots - 1, k_query=1),
-        args,
-        validate=validate,
-        checkpoint=BUILD / "reproduce" / f"{args.name}.pt",
-    )
-    # Half as many bits do for the moments; judged is what is kept.
-    squares = {
-        k: v.contiguous().bfloat16().float() for k, v in squares.items()
-    }
-    weights = {k: v.contiguous() for k, v in history.params.items()}
-    return net, parts(weights, squares) | {"before": None}, history
-
-
-def training_tasks(args: Namespace):
-    """Make the sampler of the characters that training may see."""
-    images = load_omniglot("train")
-    if args.refit:
-        images = torch.cat([images, load_omniglot("val")])
-    if args.mirror:
-        images = torch.cat([images, images.flip(-1)])
-    sample = Episodes(images, args.ways).sample
-    return jittered(sample) if args.jitter else sample
-
-
-def validation(
-    net: nn.Module, walk: Walk, args: Namespace, n_tasks: int
-) -> float:
-    """Judge on validation tasks, in percent."""
-    steps = args.test_steps or args.steps
-    found = accuracies(net, walk, draw("val", args, n_tasks), steps=steps)
-    percent = 100 * found[:, -1].mean().item()
-    print(f"validation: {percent:.2f} %", flush=True)
-    return percent
-
-
 def choose_steps(
     args: Namespace, net: nn.Module, walk: Walk
 ) -> tuple[int, list[float] | None]:
@@ -275,7 +126,7 @@ def choose_steps(
     if args.refit:  # the validation characters are no longer new
         return args.steps, None
     # So many tasks that a difference of 0.05 between steps is no accident.
-    tasks = draw("val", args, 8_000 // args.ways)
+    tasks = draw("val", args, CHOOSE_ON // args.ways)
     most = max(args.most_steps, args.test_steps or 0)
     by_steps = 100 * accuracies(net, walk, tasks, steps=most).mean(0)
     by_steps = [round(percent, 2) for percent in by_steps.tolist()]
@@ -349,8 +200,8 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
         validation tasks, and from what.
     """
     torch.manual_seed(args.seed)
-    net = build(args.model, args.ways)
-    tasks = draw("val", args, 1_000 // args.ways)
+    net = build(args.model, args.ways, args.width)
+    tasks = draw("val", args, CHOOSE_FLOOR_ON // args.ways)
     only_head = args.method == "anil"
     rule = choose_rule(net, tasks, only_head=only_head)
     test = draw("test", args, args.test_tasks)
@@ -363,12 +214,11 @@ def run(args: Namespace) -> None:
     """Train, choose the inner steps, test; write the result and weights."""
     args = complete(args)
     torch.set_num_threads(args.threads)
-    trained = train_reptile(args) if args.method == "reptile" else train(args)
-    net, state, history = trained
+    net, state, history = train(args)
     before = state.pop("before")
     walk = walk_of(args.method, net, state, args)
     if args.choose:
-        tasks = draw("val", args, 4_000 // args.ways)
+        tasks = draw("val", args, CHOOSE_ON // 2 // args.ways)
         percents = 100 * accuracies(
             net, walk, tasks, steps=args.test_steps or args.steps
         )

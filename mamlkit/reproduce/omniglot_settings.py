@@ -90,6 +90,9 @@ COMMON = {
     "meta_lr": 3e-3,
     "steps": 1,
     "most_steps": 3,
+    "width": 64,
+    "anneal": True,
+    "validation_images": 2_000,  # queries judged, at 1 shot, 20 times
     "jitter": False,
     "mirror": False,
     "start": None,
@@ -106,12 +109,12 @@ VARIANTS = {
         "queries": 1,
         "test_steps": 3,
     },
-    "fomaml": {"iterations": 20_000, "inner_lr": 2.0},
-    "anil": {"iterations": 12_000, "inner_lr": 2.0},
+    "fomaml": {"iterations": 12_000, "inner_lr": 2.0},
+    "anil": {"iterations": 10_000, "inner_lr": 2.0},
     # Nichol et al. 2018, App. A: 10 shots in training, Adam's rate within
     # tasks, ε from 1 to 0, and 100,000 iterations (200,000 at 20 ways).
     "reptile": {
-        "iterations": 30_000,
+        "iterations": 20_000,
         "tasks": 5,
         "train_shots": 10,
         "batch": 10,
@@ -120,12 +123,13 @@ VARIANTS = {
         "steps": 5,
         "test_batch": 5,
         "test_steps": 50,
+        "validation_images": 500,
     },
     # Rajeswaran et al. 2019, Sec. 5 and their code, where Adam takes 20,000
     # steps on 32 tasks.
     "imaml": {
         "iterations": 5_000,
-        "tasks": 8,
+        "tasks": 6,
         "queries": 5,
         "inner_lr": 0.1,
         "meta_lr": 3e-3,

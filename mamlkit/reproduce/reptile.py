@@ -54,8 +54,8 @@ def train(
     sample_tasks: Callable[..., Tasks],
     args: Namespace,
     *,
-    validate: Callable[[Params, Params], float],
-    checkpoint: Path,
+    validate: Callable[[Params, Params], float] | None = None,
+    checkpoint: Path | None = None,
     batches_of: Callable[..., Iterable[list[Batch]]] | None = None,
 ) -> tuple[History, Params]:
     """Train `net`, resumably.
@@ -66,7 +66,8 @@ def train(
             examples make up the inner batches.
         args: with `iterations`, `tasks` an iteration, `batch` the size of an
             inner batch, `inner_lr` Adam's rate within tasks, `meta_lr` ε of
-            the first iteration, which falls linearly to 0, and `seed`.
+            the first iteration, `anneal` whether it falls linearly to 0, and
+            `seed`.
         validate: (θ, second moments) -> number, called 20 times.
         checkpoint: file to resume from.
         batches_of: `batches_of(tasks, generator)` -> each task's inner
@@ -82,7 +83,7 @@ def train(
         net.parameters(), args.inner_lr, (0.0, DECAY), EPS, fused=True
     )
     generator = torch.Generator().manual_seed(args.seed)
-    numbers = ("iterations", "tasks", "batch", "inner_lr", "meta_lr")
+    numbers = ("iterations", "tasks", "batch", "inner_lr", "meta_lr", "anneal")
     settings = training_settings(
         generator, train, shapes=params,
         **{name: getattr(args, name) for name in numbers},
@@ -108,17 +109,17 @@ def train(
         if not math.isfinite(loss):
             raise FloatingPointError(f"loss {loss} in iteration {i}")
         history.seconds = time.perf_counter() - begun
-        step = args.meta_lr * (1 - i / args.iterations)
+        left = 1 - i / args.iterations if args.anneal else 1.0
         for name, p in params.items():
-            p.add_(moved[name], alpha=step)
+            p.add_(moved[name], alpha=left * args.meta_lr)
         history.loss.append(loss)
-        if i + 1 in validate_after:
+        if validate and i + 1 in validate_after:
             found = float(validate(params, squares_of(net, inner)))
             history.validation.append((i + 1, found))
-        if history.seconds - saved_at > CHECKPOINT_SECONDS:
+        if checkpoint and history.seconds - saved_at > CHECKPOINT_SECONDS:
             save(i + 1, generator.get_state())
             saved_at = history.seconds
-    if start < args.iterations:
+    if checkpoint and start < args.iterations:
         save(args.iterations, generator.get_state())
     with torch.no_grad():
         for name, p in net.named_parameters():
