@@ -141,6 +141,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.setattr(omniglot, "CHOOSE_ON", 80)
     monkeypatch.setattr(omniglot, "CHOOSE_FLOOR_ON", 20)
     monkeypatch.setitem(omniglot.COMMON, "validation_images", 20)
+    monkeypatch.setattr(omniglot, "pace", lambda args: 0.1)
     monkeypatch.setattr(untrained, "RATES", (0.1, 1.0))
     monkeypatch.setattr(untrained, "STEPS", 2)
     for name in ("write_result", "read_result"):
@@ -295,3 +296,13 @@ def test_every_method_can_be_judged_again_from_its_checkpoint(
     test = training.draw("test", args, 4)
     found = 100 * judge.accuracies(net, walk, test, steps=state["steps"])
     assert found[:, -1].mean().item() == pytest.approx(rows["accuracy"])
+
+
+def test_the_pace_is_the_time_of_an_iteration(run, monkeypatch):
+    seen, clock = [], iter([0.0, 5.0, 10.0, 25.0] * 3)
+    monkeypatch.setattr(training.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(
+        training, "train", lambda args, judged: seen.append(args.iterations)
+    )
+    found = training.pace(Namespace(iterations=7))
+    assert seen == [1, 11] * 3 and found == pytest.approx(1.0)

@@ -51,7 +51,7 @@ def run(tmp_path, monkeypatch):
         monkeypatch.setitem(variants.omniglot.VARIANTS, method, own)
     here = partial(write_result, folder=tmp_path)
     monkeypatch.setattr(variants, "write_result", here)
-    monkeypatch.setattr(variants, "PROBE", 2)
+    monkeypatch.setattr(training, "PROBE", 1)
 
     def run(*flags):
         parser = ArgumentParser()

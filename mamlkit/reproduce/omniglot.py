@@ -37,7 +37,7 @@ from mamlkit.reproduce.omniglot_settings import (
     SHARED,
     VARIANTS,
 )
-from mamlkit.reproduce.training import build, draw, train
+from mamlkit.reproduce.training import build, draw, pace, train
 from mamlkit.reproduce.untrained import choose_rule, rule_walk
 from mamlkit.tasks import Batch, Tasks
 
@@ -237,6 +237,7 @@ def run(args: Namespace) -> None:
         else lr,
         "validation_by_steps": by_steps,
         "untrained": rule,
+        "iteration_cpu_ms": round(1000 * pace(args), 1),
         "started_from": before,
     }
     path = write_result(

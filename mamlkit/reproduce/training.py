@@ -1,5 +1,6 @@
 """Training on Omniglot, by any method, resumably."""
 
+import time
 from argparse import Namespace
 from collections.abc import Callable
 from functools import partial
@@ -21,6 +22,8 @@ from mamlkit.reproduce.judge import Walk, accuracies
 from mamlkit.reproduce.learned_rates import LearnedRates
 from mamlkit.reproduce.methods import objective, walk_of
 from mamlkit.tasks import Tasks
+
+PROBE = 10  # iterations whose processor time is measured
 
 
 def build(model: str, ways: int, width: int = 64) -> nn.Module:
@@ -173,6 +176,24 @@ def training_tasks(args: Namespace) -> Callable[..., Tasks]:
         images = torch.cat([images, images.flip(-1)])
     sample = Episodes(images, args.ways).sample
     return jittered(sample) if args.jitter else sample
+
+
+def pace(args: Namespace) -> float:
+    """Measure the processor seconds of an iteration, others' disregarded.
+
+    The clock's seconds of a training are those of a machine that did other
+    work, too. The least of three, as what disturbs only adds.
+    """
+    times = []
+    for _ in range(3):
+        spent = []
+        for iterations in (1, 1 + PROBE):
+            own = Namespace(**vars(args) | {"iterations": iterations})
+            begun = time.process_time()
+            train(own, judged=False)
+            spent.append(time.process_time() - begun)
+        times.append((spent[1] - spent[0]) / PROBE)
+    return min(times)
 
 
 def validation(net: nn.Module, walk: Walk, args: Namespace) -> float:

@@ -10,7 +10,6 @@ still?
 """
 
 import json
-import time
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -23,7 +22,7 @@ from mamlkit.reproduce import omniglot, row, write_result
 from mamlkit.reproduce.intervals import bootstrap_interval, student_interval
 from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.methods import walk_of
-from mamlkit.reproduce.training import draw, train
+from mamlkit.reproduce.training import draw, pace, train
 
 # name here: method there
 NAMES = {
@@ -33,7 +32,6 @@ NAMES = {
     "anil": "anil",
     "imaml": "imaml",
 }
-PROBE = 20  # iterations whose processor time is measured
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -59,30 +57,13 @@ def settings(variant: str, seed: int, args: Namespace) -> Namespace:
     return found
 
 
-def pace(variant: str, args: Namespace) -> float:
-    """Measure the processor seconds of an iteration, others' disregarded."""
-    times = []
-    for _ in range(3):
-        own = settings(variant, 0, args)
-        own.iterations = PROBE
-        begun = time.process_time()
-        train(own, judged=False)
-        whole = time.process_time() - begun
-        own.iterations = 1  # what a training costs besides
-        begun = time.process_time()
-        train(own, judged=False)
-        besides = time.process_time() - begun
-        times.append((whole - besides) / (PROBE - 1))
-    return min(times)
-
-
 def all_paces(args: Namespace) -> dict[str, float]:
     """Measure all paces once: what a resumed run needs is kept."""
     path = BUILD / "reproduce" / f"variants_{args.ways}way_paces.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     for variant in args.variants:
         if variant not in known:
-            known[variant] = pace(variant, args)
+            known[variant] = pace(settings(variant, 0, args))
     with replacing(path) as file:
         file.write(json.dumps(known).encode())
     return {variant: known[variant] for variant in args.variants}
