@@ -53,6 +53,19 @@ TABLE = (
         for name in (f"omniglot_mlp_5way_{shots}shot",)
     ),
     *(
+        (f"… {ways}-way {shots}-shot, {label}", name, "accuracy")
+        for method, label in (
+            ("fixed", "MAML as in the paper, α fixed"),
+            ("fomaml", "FOMAML"),
+            ("reptile", "Reptile"),
+            ("imaml", "iMAML"),
+            ("anil", "ANIL"),
+        )
+        for ways in (5, 20)
+        for shots in (1, 5)
+        for name in (f"omniglot_{method}_{ways}way_{shots}shot",)
+    ),
+    *(
         (
             f"{label}, return after {steps} step{'s'[: steps != 1]}",
             "navigation",
@@ -63,8 +76,18 @@ TABLE = (
         for steps in (1, 2, 3)
     ),
 )  # fmt: skip
-# Half-widths of the paper's 95 % intervals, Table 1.
+# Half-widths of the papers' 95 % intervals: Finn et al., Table 1; Nichol et
+# al., Table 1; Rajeswaran et al., Table 2; Raghu et al., Table 2.
 PAPER_INTERVALS = {
+    "omniglot_fixed_5way_1shot": 0.4,
+    "omniglot_fixed_5way_5shot": 0.1,
+    "omniglot_fixed_20way_1shot": 0.3,
+    "omniglot_fixed_20way_5shot": 0.2,
+    "omniglot_fomaml_5way_1shot": 0.5,
+    "omniglot_fomaml_20way_1shot": 0.5,
+    "omniglot_imaml_5way_1shot": 0.4,
+    "omniglot_imaml_20way_1shot": 0.4,
+    "omniglot_anil_20way_1shot": 0.5,
     "omniglot_5way_1shot": 0.4,
     "omniglot_5way_5shot": 0.1,
     "omniglot_20way_1shot": 0.3,
@@ -89,7 +112,7 @@ def results_table(folder: Path = RESULTS) -> str:
             continue
         row = rows[name]
         ours = f"{row['value']:.2f} ± {row['interval']:.2f}"
-        paper, alone = str(row["paper"]), ""
+        paper, alone = "" if row["paper"] is None else str(row["paper"]), ""
         if experiment in PAPER_INTERVALS:
             paper += f" ± {PAPER_INTERVALS[experiment]}"
         if "accuracy_non_transductive" in rows:
