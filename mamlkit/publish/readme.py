@@ -1,7 +1,7 @@
-"""The parts of README.md that are made from the project's files.
+"""The parts of README.md and data/README.md made from the project's files.
 
-`python -m mamlkit.publish.readme` writes the map of chapters, the results
-table and the picture; a test holds README.md to them.
+`python -m mamlkit.publish.readme` writes the map of chapters, the tables of
+results and the picture; a test holds both files to them.
 """
 
 import base64
@@ -12,6 +12,7 @@ from pathlib import Path
 from mamlkit.course.chapters import chapter_map, find_chapters, read
 from mamlkit.paths import RESULTS, ROOT
 
+FILES = (ROOT / "README.md", ROOT / "data" / "README.md")
 PICTURE = ROOT / "data" / "readme.png"
 # The chapter whose picture README shows, and which of its pictures.
 PICTURE_FROM = ("04_differentiate_through_learning", -1)
@@ -19,8 +20,8 @@ PICTURE_FROM = ("04_differentiate_through_learning", -1)
 # row label, result file, row name
 TABLE = (
     ("Sinusoid, 5-shot error after 1 step", "sinusoid", "mse_5shot_after_1"),
-    ("… after 5 steps", "sinusoid", "mse_5shot_after_5"),
-    ("… after 10 steps", "sinusoid", "mse_5shot_after_10"),
+    ("Sinusoid, after 5 steps", "sinusoid", "mse_5shot_after_5"),
+    ("Sinusoid, after 10 steps", "sinusoid", "mse_5shot_after_10"),
     (
         "… pretrained on all tasks, after 1 step",
         "sinusoid",
@@ -71,11 +72,23 @@ TABLE = (
             "navigation",
             f"{prefix}return_after_{steps}",
         )
-        for label, prefix in (("2D navigation", ""), ("… joint training",
+        for label, prefix in (("2D navigation", ""), ("2D navigation, joint training",
                                                        "pretrained_"))
         for steps in (1, 2, 3)
     ),
 )  # fmt: skip
+# What README shows of it: one row for each table of the paper, and a rival.
+SHORT = (
+    ("sinusoid", "mse_5shot_after_1"),
+    ("sinusoid", "mse_5shot_after_10"),
+    ("omniglot_5way_1shot", "accuracy"),
+    ("omniglot_5way_5shot", "accuracy"),
+    ("omniglot_20way_1shot", "accuracy"),
+    ("omniglot_20way_5shot", "accuracy"),
+    ("navigation", "return_after_1"),
+    ("navigation", "return_after_3"),
+    ("navigation", "pretrained_return_after_3"),
+)
 # Half-widths of the papers' 95 % intervals: Finn et al., Table 1; Nichol et
 # al., Table 1; Rajeswaran et al., Table 2; Raghu et al., Table 2.
 PAPER_INTERVALS = {
@@ -97,15 +110,20 @@ PAPER_INTERVALS = {
 }
 
 
-def results_table(folder: Path = RESULTS) -> str:
-    """Make the table of published and own numbers that exist."""
+def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
+    """Make the table of published and own numbers that exist.
+
+    Args:
+        folder: of the results.
+        short: only the rows of `SHORT`.
+    """
     lines = [
         "| experiment | paper | ours | alone | tasks |",
         "|---|---|---|---|---|",
     ]
     for label, experiment, name in TABLE:
         path = folder / f"{experiment}.json"
-        if not path.exists():
+        if not path.exists() or short and (experiment, name) not in SHORT:
             continue
         rows = {r["name"]: r for r in json.loads(path.read_text())["rows"]}
         if name not in rows:
@@ -136,9 +154,10 @@ def speed_table(folder: Path = RESULTS) -> str:
 
 
 def fill(text: str) -> str:
-    """Put the generated parts between README's markers."""
+    """Put the generated parts between a file's markers."""
     parts = {
-        "results": results_table(),
+        "results": results_table(short=True),
+        "all results": results_table(),
         "speed": speed_table(),
         "map": chapter_map(),
     }
@@ -153,9 +172,10 @@ def fill(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md and its picture."""
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text()))
+    """Rewrite both files and the picture."""
+    for path in FILES:
+        text = fill(path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
     chapter, which = PICTURE_FROM
     notebook = read(*find_chapters([chapter]))
     pictures = [
