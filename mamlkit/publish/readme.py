@@ -72,8 +72,10 @@ TABLE = (
             "navigation",
             f"{prefix}return_after_{steps}",
         )
-        for label, prefix in (("2D navigation", ""), ("2D navigation, joint training",
-                                                       "pretrained_"))
+        for label, prefix in (
+            ("2D navigation", ""),
+            ("2D navigation, joint training", "pretrained_"),
+        )
         for steps in (1, 2, 3)
     ),
 )  # fmt: skip
