@@ -24,6 +24,10 @@ showRoute();
 
 for (const fold of document.querySelectorAll("details.hide > summary"))
   fold.removeAttribute("aria-label"); // "Toggle hidden content"
+// When a window is resized, the theme lets keys reach what scrolls. What a
+// fold hides does not scroll until it is open.
+document.addEventListener("toggle",
+  () => dispatchEvent(new Event("resize")), true);
 
 // On paper: light, and open where a reader could not open it -----------------
 
