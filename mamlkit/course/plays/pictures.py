@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.course.figures import show
+from mamlkit.course.figures import WIDE, show
 from mamlkit.course.grammar import BLACK
 from mamlkit.course.plays.stage import COLOURS
 from mamlkit.course.waves import landscape
@@ -117,7 +117,7 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     loss_fn = functional_loss(model, F.mse_loss)
     truth = wave[0] * torch.sin(grid - wave[1])
     fig, axes = plt.subplots(
-        1, 3, figsize=(8.4, 3.0), sharey=True, layout="constrained"
+        1, 3, figsize=(WIDE, 3.0), sharey=True, layout="constrained"
     )
     errors = {}
     styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
