@@ -112,7 +112,9 @@ def test_accessible_and_readable(opened, mode):
         for rule in found["incomplete"]
         if rule["id"] == "color-contrast"
         for node in rule["nodes"]
-        if node["any"][0]["data"]["messageKey"] not in UNDECIDED
+        # Of a play, which draws on its own map, its tests ask.
+        if isinstance(node["target"][0], str)
+        and node["any"][0]["data"]["messageKey"] not in UNDECIDED
         # Formulas reach into the lines of text around them.
         and not opened.locator(node["target"][0]).locator(".katex").count()
     ]
