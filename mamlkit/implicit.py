@@ -46,7 +46,8 @@ def conjugate_gradients(
 
     Args:
         product: v -> A v, for a symmetric, positive definite A. Along a
-            direction where it is not positive, x stays.
+            direction where it is not positive, or once nothing is left to
+            solve, x stays.
         target: b, name -> tensor.
         steps: products besides the first; 0 returns b, and as many as b has
             entries solve exactly.
@@ -67,7 +68,7 @@ def conjugate_gradients(
     for _ in range(steps):
         ahead = product(direction)
         size, curvature = dot(residual, residual), dot(direction, ahead)
-        fine = curvature > 0
+        fine = (curvature > 0) & (size > 0)
         length = torch.where(fine, size / curvature, 0)
         x = add(x, length, direction)
         residual = add(residual, -length, ahead)

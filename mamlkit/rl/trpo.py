@@ -45,8 +45,9 @@ def flat_conjugate_gradients(
     """
     x, residual = torch.zeros_like(target), target
     direction, size = target, target @ target
+    rounding = torch.finfo(target.dtype).eps ** 2
     for _ in range(iterations):
-        if size <= 1e-10 * (target @ target):
+        if size <= rounding * (target @ target):
             break
         image = product(direction)
         length = size / (direction @ image)
