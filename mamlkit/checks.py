@@ -10,7 +10,7 @@ import shutil
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +18,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from mamlkit import inputs
+
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
+_TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
 
 def scalar(loss: Tensor) -> Tensor:
@@ -64,14 +67,12 @@ class Needs(NamedTuple):
     """What a model needs, and cannot take; looked up once by `needs`.
 
     Attributes:
-        ties: a weight has two names. The search costs 4 % of an inner step.
         dims: that the x of one task must have.
         refused: why the model cannot be used at all, or "".
         running: norms whose running statistics move while they train.
         fused: norms whose weights vmap cannot follow, by a weight's name.
     """
 
-    ties: bool
     dims: int
     refused: str
     running: dict[str, nn.Module]
@@ -80,9 +81,9 @@ class Needs(NamedTuple):
 
 def needs(model: nn.Module) -> Needs:
     """Look up what a model needs."""
-    once = [name for name, _ in model.named_parameters()]
-    every = [k for k, _ in model.named_parameters(remove_duplicate=False)]
-    has_features = any(isinstance(m, _TAKES_FEATURES) for m in model.modules())
+    kinds = {*map(type, model.modules())}
+    takes_features = any(issubclass(kind, _TAKES_FEATURES) for kind in kinds)
+    takes_numbers = any(issubclass(kind, _TAKES_NUMBERS) for kind in kinds)
     refused, running, fused = "", {}, {}
     for name, module in model.named_modules():
         kind = f"{type(module).__name__} {name!r}"
@@ -93,24 +94,29 @@ def needs(model: nn.Module) -> Needs:
             if getattr(module, "weight", None) is not None:
                 fused[f"{name}.weight".removeprefix(".")] = kind
         # PyTorch's two forms are a parametrisation and a hook, both private.
-        kinds = map(type, (module, *module._forward_pre_hooks.values()))
-        if any(k.__name__.endswith("WeightNorm") for k in kinds):
+        hooks = map(type, (module, *module._forward_pre_hooks.values()))
+        if any(k.__name__.endswith("WeightNorm") for k in hooks):
             refused = (
                 f"{kind} has weight_norm, whose second-order gradients "
                 "PyTorch gets wrong: write v * (g / v.norm(dim=1, "
                 "keepdim=True)) in a module of your own"
             )
-    dims = 2 if has_features else 1
-    return Needs(once != every, dims, refused, running, fused)
+        if isinstance(module, _TAKES_NUMBERS) and module.max_norm is not None:
+            refused = (
+                f"{kind} has max_norm, with which every call changes the "
+                "weights: build it without"
+            )
+    dims = 2 if takes_features and not takes_numbers else 1
+    return Needs(dims, refused, running, fused)
 
 
-def call(needs: Needs, params: dict[str, Tensor], x: Tensor) -> None:
+def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
     """Refuse a call of a model that would go wrong without a word.
 
     Args:
         needs: of the model.
         params: what it is called with.
-        x: inputs of one task, batched by vmap or not.
+        x: inputs of one task, batched by vmap or not; one tensor or several.
 
     Raises:
         ValueError: saying what to use instead.
@@ -125,13 +131,14 @@ def call(needs: Needs, params: dict[str, Tensor], x: Tensor) -> None:
                 "task: build it with track_running_stats=False, affine=False, "
                 "or use mamlkit.BatchNorm"
             )
-    if needs.fused and batched(x):
+    one = inputs.first(x)
+    if needs.fused and batched(one):
         vmapped(needs, params)
-    if x.dim() < needs.dims:
+    if one.dim() < (needs.dims if one is x else 1):
         raise ValueError(
             "x must have shape (tasks, examples, *features), and that of one "
-            f"task (examples, *features), got {tuple(x.shape)} for one task: "
-            "a single task needs an axis of its own, x[None]"
+            f"task (examples, *features), got {tuple(one.shape)} for one "
+            "task: a single task needs an axis of its own, x[None]"
         )
 
 
@@ -198,31 +205,20 @@ def sample(tasks, params: dict[str, Tensor]) -> None:
     """Refuse what a sampler returned, unless it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
     batches = [getattr(tasks, part, None) for part in ("support", "query")]
-    tensors = [
-        getattr(batch, name, None) for batch in batches for name in "xy"
-    ]
-    if not all(isinstance(t, Tensor) for t in tensors):
+    xs = [t for b in batches for t in inputs.tensors(getattr(b, "x", None))]
+    ys = [getattr(batch, "y", None) for batch in batches]
+    if not all(isinstance(t, Tensor) for t in xs + ys):
         raise ValueError(
             "sample_tasks must return Tasks(support, query), each a Batch of "
-            f"two tensors, x and y; got {type(tasks).__name__}"
+            "x, one tensor or several in a tuple or dict, and y, one tensor; "
+            f"got {type(tasks).__name__}"
         )
-    x, p = tensors[0], next(iter(params.values()))
-    if x.is_floating_point() and x.dtype != p.dtype:
-        raise ValueError(
-            f"x is {x.dtype} and the model {p.dtype}: make them alike, as "
-            "with x.float()"
-        )
-
-
-def buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
-    """Put back buffers that a forward pass replaced, and refuse it."""
-    for name, buffer in model.named_buffers():
-        if buffer is not before[name]:
-            owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, before[name])
+    dtype = next(iter(params.values())).dtype
+    for x in xs:
+        if x.is_floating_point() and x.dtype != dtype:
             raise ValueError(
-                f"the model's forward pass changes its buffer {name!r}, which "
-                "leaks from task to task: keep it fixed"
+                f"x is {x.dtype} and the model {dtype}: make them alike, as "
+                "with x.float()"
             )
 
 
@@ -230,22 +226,26 @@ def tasks(tasks, over_tasks: str) -> None:
     """Refuse tasks that are not stacked, or not paired with targets."""
     if over_tasks not in ("vmap", "loop"):
         raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
+    given = {
+        part: inputs.named(x, "x") | {"y": y}
+        for part, (x, y) in zip(("support", "query"), tasks)
+    }
     counts = {
         f"{part}.{name}": len(t) if t.dim() else 0
-        for part, batch in zip(("support", "query"), tasks)
-        for name, t in zip("xy", batch)
+        for part, tensors in given.items()
+        for name, t in tensors.items()
     }
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise ValueError(
             "support and query need one leading axis, the tasks, of one "
             f"length; got {counts}"
         )
-    for part, batch in zip(("support", "query"), tasks):
-        x, y = (tuple(t.shape[1:2]) for t in batch)
-        if 0 in x or (y and x and x != y):
+    for part, tensors in given.items():
+        sizes = {name: len(t[0]) for name, t in tensors.items() if t.dim() > 1}
+        if len(set(sizes.values())) > 1 or 0 in sizes.values():
             raise ValueError(
                 f"{part} needs as many x as y, and one at least: it has "
-                f"{x[0]} and {y[0] if y else 0} examples"
+                + " and ".join(f"{n} {name}" for name, n in sizes.items())
             )
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
-from mamlkit import checks
+from mamlkit import calling, checks
+from mamlkit.calling import functional_call
 from mamlkit.inner import LossFn, Params, adapt
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks, to_device
 
@@ -72,10 +73,11 @@ def functional_accuracy(model: nn.Module) -> Metric:
         ValueError: from the metric, labels not of shape (examples,).
     """
     needs = checks.needs(model)
+    places = calling.places(model)
 
     def accuracy(params, batch):
         checks.call(needs, params, batch.x)
-        logits = functional_call(model, params, (batch.x,))
+        logits = functional_call(model, params, (batch.x,), places=places)
         checks.labels(logits, batch.y)
         return (logits.argmax(-1) == batch.y).float().mean()
 
@@ -159,9 +161,10 @@ def one_by_one(
     Returns:
         logits, shape (examples, n_way).
     """
+    places = calling.places(model)
 
     def beside_support(one):
         batch = torch.cat([support_x, one.unsqueeze(0)])
-        return functional_call(model, params, (batch,))[-1]
+        return functional_call(model, params, (batch,), places=places)[-1]
 
     return vmap(beside_support)(x)

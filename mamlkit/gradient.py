@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from mamlkit import checks
+from mamlkit import checks, inputs
 from mamlkit.inner import LossFn, Params
 from mamlkit.tasks import Batch, Tasks
 
@@ -51,13 +51,18 @@ def in_parts(gradient: MetaGradient, size: int) -> MetaGradient:
     """
 
     def mean_over_parts(params, loss_fn, tasks):
-        n_tasks = len(tasks.support.x)
+        n_tasks = len(inputs.first(tasks.support.x))
         total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
         for first in range(0, n_tasks, size):
             part = Tasks(
-                *(Batch(*(t[first : first + size] for t in b)) for b in tasks)
+                *(
+                    Batch(
+                        *(t[first : first + size] for t in inputs.cuttable(b))
+                    )
+                    for b in tasks
+                )
             )
-            share = len(part.support.x) / n_tasks
+            share = len(inputs.first(part.support.x)) / n_tasks
             grads, loss = gradient(params, loss_fn, part)
             for name, g in grads.items():
                 sums[name].add_(g, alpha=share)

@@ -8,9 +8,10 @@ Everything is written for one task. `outer.py` differentiates through
 from collections.abc import Callable
 
 from torch import Tensor, nn
-from torch.func import functional_call, grad
+from torch.func import grad
 
-from mamlkit import checks
+from mamlkit import calling, checks
+from mamlkit.calling import functional_call
 from mamlkit.tasks import Batch
 
 Params = dict[str, Tensor]
@@ -34,12 +35,11 @@ def functional_loss(
         ValueError: from loss_fn, when `criterion` returns no scalar.
     """
     needs = checks.needs(model)
+    places = calling.places(model)
 
     def loss_fn(params, batch):
         checks.call(needs, params, batch.x)
-        outputs = functional_call(
-            model, params, (batch.x,), tie_weights=needs.ties
-        )
+        outputs = functional_call(model, params, (batch.x,), places=places)
         return checks.scalar(criterion(outputs, batch.y))
 
     return loss_fn

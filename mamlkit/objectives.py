@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlkit import checks
+from mamlkit import checks, inputs
 from mamlkit.inner import LossFn, Params, adapt
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks
 
@@ -148,7 +148,7 @@ def reptile_loss(
     start = {name: value.detach() for name, value in params.items()}
 
     def task_loss(support, query):
-        examples = Batch(*map(torch.cat, zip(support, query)))
+        examples = Batch(*map(inputs.alike(torch.cat), zip(support, query)))
         adapted = adapt(start, loss_fn, examples, lr=lr, steps=steps)
         return sum(
             (params[name] - value).square().sum() / 2

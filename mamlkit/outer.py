@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from mamlkit import checks
+from mamlkit import calling, checks
 from mamlkit.checkpoint import resume, save_training, training_settings
 from mamlkit.gradient import gradient_of, in_parts
 from mamlkit.inner import Params, functional_loss
@@ -135,16 +136,14 @@ def meta_train(
     validate_after = {(i + 1) * iterations // 20 for i in range(20)}
     begun = time.perf_counter() - history.seconds
     saved_at = history.seconds
-    buffers = dict(model.named_buffers())
     progress = _progress(start, iterations)
     for i in progress:
         generator_state = generator.get_state()
         tasks = sample_tasks(n_tasks, generator=generator)
         checks.sample(tasks, params)
         tasks = to_device(tasks, device)
-        grads, loss_tensor = meta_gradient(params, loss_fn, tasks)
-        if i == start:
-            checks.buffers(model, buffers)
+        with calling.unchanged(model) if i == start else nullcontext():
+            grads, loss_tensor = meta_gradient(params, loss_fn, tasks)
         loss = loss_tensor.item()
         if not math.isfinite(loss):
             what = f"meta-loss {loss}"

@@ -17,6 +17,9 @@ MAX_WORDS = 3500
 MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
 
+# Arguments of shipped functions that the chapters' copies do not have.
+PRACTICE = {"places"}
+
 # Stops a kernel from reaching beyond this machine; goes into sitecustomize.
 NO_NETWORK = """
 import sys
@@ -113,8 +116,10 @@ class _Plain(ast.NodeTransformer):
     """Strip what a copy may differ in: docstrings, annotations, checks.
 
     Checks are calls of `checks.…`, as statements or around a value, and of a
-    module's own private functions. `to_device` moves tasks, and `tie_weights`
-    of `functional_call` only saves time.
+    module's own private functions. The chapters' models have one input, so
+    `inputs.…` stands for its first argument; `to_device` moves tasks. What
+    else practice asks for are arguments in `PRACTICE`, with values that bear
+    their names, and an `if` on them.
     """
 
     def visit_arg(self, node):
@@ -135,18 +140,30 @@ class _Plain(ast.NodeTransformer):
         plumbing = isinstance(node.value, ast.Call) and (
             _checks(node.value) or ast.unparse(node.value.func) == "to_device"
         )
+        plumbing |= {*map(ast.unparse, node.targets)} <= PRACTICE
         return None if plumbing else self.generic_visit(node)
 
     def visit_Call(self, node):
         # checks.scalar(loss) returns the loss.
-        return (
-            self.visit(node.args[0])
-            if _checks(node)
-            else (self.generic_visit(node))
-        )
+        aside = _checks(node) or ast.unparse(node.func).startswith("inputs.")
+        return self.visit(node.args[0]) if aside else self.generic_visit(node)
 
     def visit_keyword(self, node):
-        return None if node.arg == "tie_weights" else node
+        return None if node.arg in PRACTICE else self.generic_visit(node)
+
+    def visit_arguments(self, node):
+        kept = [
+            (arg, default)
+            for arg, default in zip(node.kwonlyargs, node.kw_defaults)
+            if arg.arg not in PRACTICE
+        ]
+        node.kwonlyargs = [arg for arg, _ in kept]
+        node.kw_defaults = [default for _, default in kept]
+        return self.generic_visit(node)
+
+    def visit_If(self, node):
+        named = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+        return None if named & PRACTICE else self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
         node.returns = None
