@@ -36,6 +36,89 @@ def scalar(loss: Tensor) -> Tensor:
     return loss
 
 
+def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
+    """Let a criterion refuse what it would only broadcast or choke on.
+
+    Returns:
+        the criterion, which raises ValueError when it returns no scalar, when
+        the shapes of outputs and y broadcast to pairs that are not the
+        examples, or when it cannot take the outputs.
+    """
+    known: set[tuple] = set()
+
+    def judged(outputs, y):
+        shapes = getattr(outputs, "shape", None), y.shape
+        if shapes[0] == shapes[1]:
+            return scalar(criterion(outputs, y))
+        if shapes[0] is None:
+            return scalar(_choose(criterion, outputs, y))
+        if shapes not in known and not torch.compiler.is_compiling():
+            _aligned(criterion, outputs, y)
+            known.add(shapes)
+        return scalar(criterion(outputs, y))
+
+    return judged
+
+
+def _choose(criterion: Callable, outputs, y: Tensor) -> Tensor:
+    """Apply a criterion to outputs that are no tensor."""
+    try:
+        return criterion(outputs, y)
+    except (TypeError, AttributeError) as error:
+        kind = type(outputs).__name__
+        part = "out[0]" if isinstance(outputs, tuple | list) else "out.logits"
+        part = 'out["logits"]' if isinstance(outputs, dict) else part
+        raise ValueError(
+            f"the model returns a {kind}, which the criterion cannot take "
+            f"({error}): let it choose, as in criterion=lambda out, y: "
+            f"F.mse_loss({part}, y)"
+        ) from None
+
+
+def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
+    """Refuse a criterion to which outputs and y belong in no order.
+
+    Of shapes (n, 1) and (n,), broadcasting makes n times n pairs, and it no
+    longer matters which example gave which output. It does to a criterion
+    that makes the shapes alike by itself.
+    """
+    of, to = tuple(outputs.shape), tuple(y.shape)
+    if len(of) == len(to):
+        return  # the examples' axis is the same one
+    # Nothing of this belongs to vmap or grad, draws, or is said twice.
+    with (
+        torch._C._DisableFuncTorch(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        a, b = _stand_in(outputs, 0.755), _stand_in(y, 0.570)
+        more = (*to, *(1,) * (len(of) - len(to)))
+        less = (*of, *(1,) * (len(to) - len(of)))
+        try:
+            found = criterion(a, b)
+            in_other_order = criterion(a.roll(1, 0), b)
+            alike = criterion(a.view(less), b.view(more))
+            fine = found.isclose(alike) or not found.isclose(in_other_order)
+        except Exception:  # not a criterion of numbers: its own business
+            return
+    if not fine:
+        advice = "make them alike"
+        if of == (*to, 1):
+            advice = "give y a last axis, y[..., None]"
+        elif to == (*of, 1):
+            advice = "take y's last axis away, y[..., 0]"
+        raise ValueError(f"the model gives {of}, y is {to}: {advice}")
+
+
+def _stand_in(like: Tensor, step: float) -> Tensor:
+    """Numbers between 0 and 1, all different; whole ones are 0 or 1."""
+    count = torch.arange(like.shape.numel(), device=like.device)
+    values = count * step % 1 if like.is_floating_point() else count % 2
+    return values.to(like.dtype).view(like.shape)
+
+
 def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
     if steps < 0:

@@ -26,21 +26,24 @@ def functional_loss(
     Args:
         model: any module; called as `model(batch.x)`, never modified.
         criterion: `(outputs, batch.y)` -> scalar; use a mean over examples,
-            so that a learning rate means the same for every batch size.
+            so that a learning rate means the same for every batch size. Of a
+            model that returns several things it chooses.
 
     Returns:
         loss_fn(params, batch) -> scalar, differentiable in `params`.
 
     Raises:
-        ValueError: from loss_fn, when `criterion` returns no scalar.
+        ValueError: from loss_fn, when `criterion` returns no scalar, or
+            broadcasts outputs and y to pairs that are not the examples.
     """
     needs = checks.needs(model)
     places = calling.places(model)
+    criterion = checks.criterion(criterion)
 
     def loss_fn(params, batch):
         checks.call(needs, params, batch.x)
         outputs = functional_call(model, params, (batch.x,), places=places)
-        return checks.scalar(criterion(outputs, batch.y))
+        return criterion(outputs, batch.y)
 
     return loss_fn
 
