@@ -123,6 +123,7 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
+    frozen(params)
     if isinstance(lr, dict):
         missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
         if missing or unknown:
@@ -144,6 +145,18 @@ def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
     for name, count in given.items():
         if count < 1:
             raise ValueError(f"{name} must be >= 1, got {count}")
+
+
+def frozen(params: dict) -> None:
+    """Refuse to move parameters of a model that are frozen."""
+    for name, p in params.items():
+        # A tensor that is no parameter says nothing by not requiring grad.
+        if type(p) is nn.Parameter and not p.requires_grad:
+            raise ValueError(
+                f"{name!r} is frozen (requires_grad=False) and would be "
+                "moved: leave it out, {k: p for k, p in "
+                "model.named_parameters() if p.requires_grad}, or detach it"
+            )
 
 
 class Needs(NamedTuple):

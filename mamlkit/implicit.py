@@ -153,6 +153,7 @@ def imaml_loss(
         ValueError: as in `meta_loss` and `implicit_gradient`.
     """
     checks.tasks(tasks, over_tasks)
+    checks.frozen(params)
     start = {name: value.detach() for name, value in params.items()}
     tied = proximal_loss(loss_fn, start, strength=strength)
     solver = {"strength": strength, "cg_steps": cg_steps}

@@ -63,7 +63,8 @@ def adapt(
     (Finn et al. 2017, Sec. 2.2; Algorithm 1, line 6).
 
     Args:
-        params: θ, name -> tensor; not modified.
+        params: θ, name -> tensor; not modified. A model's frozen parameters
+            are left out: the loss takes them from the model.
         loss_fn: `(params, batch)` -> scalar.
         support: one task's examples, x of shape (examples, *features).
         lr: α, parameter change per unit gradient of `loss_fn`: one number,
@@ -77,8 +78,8 @@ def adapt(
         and in `lr`.
 
     Raises:
-        ValueError: `steps` or `lr` is negative, `lr` is not finite, or its
-            names are not those of `params`.
+        ValueError: `steps` or `lr` is negative, `lr` is not finite, its
+            names are not those of `params`, or a parameter is frozen.
     """
     checks.steps_and_lr(params, lr, steps)
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)

@@ -145,6 +145,7 @@ def reptile_loss(
         ValueError: as in `meta_loss`.
     """
     checks.tasks(tasks, over_tasks)
+    checks.frozen(params)
     start = {name: value.detach() for name, value in params.items()}
 
     def task_loss(support, query):

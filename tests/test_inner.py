@@ -6,7 +6,17 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from mamlkit import MLP, Batch, adapt, functional_loss
+from mamlkit import (
+    MLP,
+    Batch,
+    Tasks,
+    adapt,
+    adaptation_curve,
+    functional_loss,
+    imaml_loss,
+    meta_loss,
+    reptile_loss,
+)
 
 
 def quadratic(params, target):
@@ -188,6 +198,26 @@ def test_rates_of_other_names_are_refused():
     wanted = r"missing \['2.bias'\], unknown \['body'\]"
     with pytest.raises(ValueError, match=wanted):
         adapt(params, loss_fn, support, lr=rates)
+
+
+def test_frozen_parameters_are_not_moved():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model[0].weight.requires_grad_(False)
+    loss_fn = functional_loss(model, F.mse_loss)
+    batch = Batch(torch.randn(4, 2), torch.randn(4, 1))
+    tasks = Tasks(*[Batch(batch.x[None], batch.y[None])] * 2)
+    everything = dict(model.named_parameters())
+    for use in (
+        lambda p: adapt(p, loss_fn, batch, lr=0.1),
+        lambda p: meta_loss(p, loss_fn, tasks, lr=0.1),
+        lambda p: reptile_loss(p, loss_fn, tasks, lr=0.1, steps=1),
+        lambda p: imaml_loss(p, loss_fn, tasks, lr=0.1, steps=1, strength=1.0),
+        lambda p: adaptation_curve(p, loss_fn, loss_fn, tasks, lr=1, steps=1),
+    ):
+        with pytest.raises(ValueError, match="'0.weight' is frozen"):
+            use(everything)
+        use({k: p for k, p in everything.items() if p.requires_grad})
+        use({k: p.detach() for k, p in everything.items()})
 
 
 @pytest.mark.parametrize("batched", [False, True])
