@@ -18,7 +18,7 @@ MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
 
 # Arguments of shipped functions that the chapters' copies do not have.
-PRACTICE = {"places"}
+PRACTICE = {"places", "groups"}
 
 # Stops a kernel from reaching beyond this machine; goes into sitecustomize.
 NO_NETWORK = """
@@ -159,6 +159,9 @@ class _Plain(ast.NodeTransformer):
         ]
         node.kwonlyargs = [arg for arg, _ in kept]
         node.kw_defaults = [default for _, default in kept]
+        while node.args and node.args[-1].arg in PRACTICE:
+            node.args.pop()
+            node.defaults.pop()
         return self.generic_visit(node)
 
     def visit_If(self, node):
