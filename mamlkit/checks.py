@@ -4,11 +4,13 @@ They look at shapes and Python numbers only. `if tensor:` would fail under
 `vmap`, and learned rates may turn negative.
 """
 
+import inspect
 import math
 import os
 import shutil
 import warnings
 from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -20,6 +22,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mamlkit import inputs
 
+PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
 _TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
@@ -159,6 +162,16 @@ def frozen(params: dict) -> None:
             )
 
 
+def fixed(lr: Any) -> None:
+    """Refuse rates that are to be learned."""
+    for rate in inputs.tensors(lr):
+        if isinstance(rate, Tensor) and rate.requires_grad:
+            raise ValueError(
+                "Reptile cannot learn rates, as the distance it lowers is "
+                "least where nothing moves: detach them"
+            )
+
+
 class Needs(NamedTuple):
     """What a model needs, and cannot take; looked up once by `needs`.
 
@@ -270,6 +283,18 @@ def training(
     if isinstance(criterion, type):
         name = criterion.__name__
         raise ValueError(f"criterion is a class: pass {name}(), an instance")
+    if isinstance(model, PARALLEL):
+        raise ValueError(
+            "pass the module itself, model.module: meta_train shares the "
+            "tasks among processes by itself"
+        )
+    if isinstance(criterion, nn.Module):
+        for name, p in criterion.named_parameters():
+            if p.requires_grad:
+                raise ValueError(
+                    f"the criterion's {name!r} requires grad, but is not "
+                    "learned: make it a part of the model, or freeze it"
+                )
     if not isinstance(generator, Generator):
         raise ValueError(
             "generator must be one of torch's, as "
@@ -284,12 +309,14 @@ def training(
         )
 
 
-def numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
+def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
     """Refuse counts that are not whole, or too small."""
     counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
     counts["steps"] = steps, 0
     if tasks_at_once is not None:
         counts["tasks_at_once"] = tasks_at_once, 1
+    if patience is not None:
+        counts["patience"] = patience, 1
     for name, (count, least) in counts.items():
         if not isinstance(count, Integral) or count < least:
             raise ValueError(
@@ -297,8 +324,65 @@ def numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
             )
 
 
-def sample(tasks, params: dict[str, Tensor]) -> None:
-    """Refuse what a sampler returned, unless it is Tasks for this model."""
+def choices(objective: Callable, keep: str, validate, patience, clip) -> None:
+    """Refuse choices that contradict each other, or do nothing."""
+    if keep not in ("last", "best"):
+        raise ValueError(f'keep must be "last" or "best", got {keep!r}')
+    if validate is None and (keep == "best" or patience is not None):
+        raise ValueError('keep="best" and patience need validate')
+    if clip is not None and not 0 < clip:
+        raise ValueError(f"clip must be > 0, got {clip}")
+    if isinstance(objective, partial):
+        for name, value in objective.keywords.items():
+            for t in inputs.tensors(value):
+                if isinstance(t, Tensor) and t.requires_grad:
+                    raise ValueError(
+                        f"the objective's {name} requires grad, but is not "
+                        "learned: detach it, pass rates as inner_lr, or make "
+                        "it a parameter of the model"
+                    )
+
+
+def sampler(sample_tasks, n_tasks: int, generator: Generator) -> None:
+    """Refuse what cannot be called as a sampler."""
+    wanted = (
+        "sample_tasks must be a function, called as sample_tasks(n_tasks, "
+        "generator=generator)"
+    )
+    if not callable(sample_tasks):
+        kind = type(sample_tasks).__name__
+        instead = (
+            "partial(tasks.sample, k_shot=…, k_query=…) of TaskArrays, which "
+            "TaskArrays.from_groups(x, y, groups) makes of your examples"
+        )
+        if hasattr(sample_tasks, "sample"):
+            instead = "partial(….sample, k_shot=…, k_query=…) makes one"
+        raise ValueError(f"{wanted}, got a {kind}: {instead}")
+    try:
+        signature = inspect.signature(sample_tasks)
+    except (TypeError, ValueError):  # some that are not written in Python
+        return
+    try:
+        signature.bind(n_tasks, generator=generator)
+    except TypeError as error:
+        raise ValueError(
+            f"{wanted}, but {error}: partial(….sample, k_shot=…, k_query=…) "
+            "makes one"
+        ) from None
+
+
+def idle(names: set[str]) -> None:
+    """Warn of what is trained and does not move."""
+    listed = ", ".join(sorted(names))
+    warnings.warn(
+        f"no gradient has reached {listed}: what lies under no_grad or "
+        "detach, or plays no part, is not trained",
+        stacklevel=3,
+    )
+
+
+def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
+    """Return what a sampler returned, if it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
     batches = [getattr(tasks, part, None) for part in ("support", "query")]
     xs = [t for b in batches for t in inputs.tensors(getattr(b, "x", None))]
@@ -316,6 +400,7 @@ def sample(tasks, params: dict[str, Tensor]) -> None:
                 f"x is {x.dtype} and the model {dtype}: make them alike, as "
                 "with x.float()"
             )
+    return tasks
 
 
 def tasks(tasks, over_tasks: str) -> None:

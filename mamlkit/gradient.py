@@ -77,6 +77,11 @@ def _by_backward(objective, params, loss_fn, tasks):
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     try:
         loss = objective(leaves, loss_fn, tasks)
+        if not loss.requires_grad:
+            raise ValueError(
+                "no gradient reaches any parameter: look for no_grad, detach "
+                "or numbers instead of tensors on the way to the loss"
+            )
         loss.backward()
     except RuntimeError as error:
         error.add_note(NOTE)

@@ -142,10 +142,12 @@ def reptile_loss(
         scalar, differentiable in `params`.
 
     Raises:
-        ValueError: as in `meta_loss`.
+        ValueError: as in `meta_loss`, or rates are to be learned, of which
+            this distance is no judge.
     """
     checks.tasks(tasks, over_tasks)
     checks.frozen(params)
+    checks.fixed(lr)
     start = {name: value.detach() for name, value in params.items()}
 
     def task_loss(support, query):
