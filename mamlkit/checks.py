@@ -138,7 +138,7 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
         raise ValueError(
             f"lr must be a number, a tensor or a dict of tensors, got {lr!r}"
         )
-    elif isinstance(lr, Real) and not 0 <= lr < math.inf:
+    elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
 
 
@@ -459,7 +459,9 @@ def step_weights(weights, lr, steps: int) -> None:
 
 def compiler_found() -> bool:
     """Look for a C++ compiler; warn where there is none."""
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    # The one that PyTorch takes on this system.
+    names = ("cl",) if os.name == "nt" else ("g++", "clang++")
+    names = (os.environ.get("CXX"), *names)
     if any(name and shutil.which(name) for name in names):
         return True
     warnings.warn(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from mamlkit.tasks import Batch, Tasks
 
 MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
-COMPILE = {"layout_optimization": False}
+COMPILE: dict[str, Any] = {"layout_optimization": False}
 NOTE = (
     "mamlkit: if vmap cannot batch this model, as with nn.GRU, "
     'over_tasks="loop" helps; attention needs its math kernel for a second '

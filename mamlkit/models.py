@@ -57,9 +57,9 @@ class Linear(nn.Linear):
     meta-iteration on sinusoids.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (..., in_features) to (..., out_features)."""
-        x = F.linear(x, self.weight)
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        x = F.linear(input, self.weight)
         return x if self.bias is None else x + self.bias
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
@@ -270,7 +271,7 @@ class TaskArrays:
         ValueError: x and y differ in tasks or examples.
     """
 
-    def __init__(self, x, y):
+    def __init__(self, x: Tensor | np.ndarray, y: Tensor | np.ndarray):
         self.x, self.y = torch.as_tensor(x), torch.as_tensor(y)
         if self.x.shape[:2] != self.y.shape[:2] or self.x.dim() < 2:
             raise ValueError(

@@ -122,7 +122,7 @@ def _by(follow: Callable[..., Tensor], way: str) -> Callable[..., Tensor]:
 
 def _length(params: Params) -> float:
     return math.sqrt(
-        sum(p.double().square().sum().item() for p in params.values())
+        sum(p.cpu().double().square().sum().item() for p in params.values())
     )
 
 

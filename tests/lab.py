@@ -38,6 +38,10 @@ const course = {
   },
   runAll: () => { panel().ran = run("notebook:run-all-cells"); },
   ran: () => panel().ran,
+  runCell: (index) => {
+    panel().content.activeCellIndex = index;
+    return run("notebook:run-cell");
+  },
   cell: (index) => {
     panel().content.activeCellIndex = index;
     return panel().content.scrollToItem(index);
@@ -55,6 +59,17 @@ const course = {
     requestAnimationFrame(() => requestAnimationFrame(() =>
       resolve(frame.scrollTop !== before)));
   }),
+  shut: (index) => { // is what the cell shows kept from the reader?
+    const cell = panel().content.widgets[index];
+    const shown = cell.node.querySelector(".jp-OutputArea-output");
+    return cell.outputHidden && !shown?.getClientRects().length;
+  },
+  firstPicture: () => { // how far below the notebook's top, in screens
+    const frame = panel().content.outerNode;
+    const picture = frame.querySelector(".jp-OutputArea-output img");
+    return (picture.getBoundingClientRect().top + frame.scrollTop -
+      frame.getBoundingClientRect().top) / frame.clientHeight;
+  },
   tooWide: () => [...panel().node.querySelectorAll(
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(
     (e) => e.scrollWidth > e.clientWidth + 1).map(

@@ -1,6 +1,5 @@
 """The outer loop: its gradient, its training, and what it refuses."""
 
-import signal
 import subprocess
 import sys
 import textwrap
@@ -171,8 +170,8 @@ def test_killed_half_way_and_resumed_is_never_interrupted(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     child.stdout.readline()
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    child.kill()
+    assert child.wait() != 0
     done = torch.load(path)["iteration"]
     assert 90 <= done < 2_000
     # Cut short: what remains is compared, not waited for.

@@ -1,13 +1,12 @@
 import json
 import os
-import subprocess
 import sys
 
 import nbformat
 import pytest
 
 from mamlkit.__main__ import main
-from mamlkit.course import claims
+from mamlkit.course import chapters
 from mamlkit.publish import runner
 
 # A chapter without heavy imports, for runs that are about the runner.
@@ -20,7 +19,7 @@ LIGHT = {
 @pytest.fixture
 def course(make_chapter, monkeypatch, tmp_path):
     """Make tiny chapters the course that the command sees."""
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(runner, "BUILD", tmp_path / "build")
 
     def make(*names, **changes):
@@ -61,15 +60,6 @@ def test_every_flag_of_run_arrives(course, tmp_path, monkeypatch, capsys):
     assert "04_try_more" in printed and "03_try_a_thing" not in printed
 
 
-def test_long_claims_break_between_words(monkeypatch, capsys):
-    monkeypatch.setattr(claims, "_claims", {})
-    text = "A long statement is not broken within a word. " * 4
-    claims.claim(text, True, 0.5)
-    said = capsys.readouterr().out
-    assert max(map(len, said.splitlines())) <= 75
-    assert said.split() == f"Claim recorded: {text} Measured: 0.5".split()
-
-
 def test_failing_claim_and_broken_cell_fail_the_run(course, tmp_path, capsys):
     course("03_try_a_thing")
     broken = course("04_break", work="print('so far')\n1 / 0")
@@ -108,7 +98,7 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
     [
         ("run 9", "no chapter '9': there are 03"),
         ("run no_such.ipynb", "no chapter 'no_such.ipynb'"),
-        ("run --scale huge", "invalid choice: 'huge'"),
+        ("run --scale huge", "no scale 'huge': there are ci"),
         ("run --seed x", "invalid int value: 'x'"),
         ("run -p LR=1", "03_try_a_thing has no parameter LR: it declares"),
         ("run -p RATE", "-p RATE: give NAME=VALUE"),
@@ -116,7 +106,7 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
         ("run {file}", "run a copy of your own with papermill"),
         ("run -p RATE=fast", "strings are quoted"),
         ("run -p SEED=1", "SEED has its own flag: --seed"),
-        ("run --out {file}/x", "Not a directory: "),
+        ("run --out {file}/x", "" if os.name == "nt" else "Not a directory: "),
         ("lab 9", "no chapter '9'"),
         ("render 9", "no chapter '9'"),
         ("claims 9", "no chapter '9'"),
@@ -149,14 +139,14 @@ def test_mistake_is_one_line_and_nothing_runs(
 )
 def test_chapter_is_found_by_number_name_or_path(course, name):
     path = course("03_try_a_thing", "04_try_more")
-    assert runner.find_chapters([name]) == [path]
-    assert len(runner.find_chapters()) == 2
+    assert chapters.find_chapters([name]) == [path]
+    assert len(chapters.find_chapters()) == 2
 
 
 def test_folder_without_chapters_is_an_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path)
     with pytest.raises(ValueError, match="run from a checkout"):
-        runner.find_chapters()
+        chapters.find_chapters()
 
 
 def test_kernel_is_our_own_python(course, tmp_path, monkeypatch):
@@ -183,21 +173,6 @@ def test_claims_judges_three_seeds_at_laptop_scale(course, capsys):
         ["seed", "1", "held", "1"],
         ["seed", "2", "failed", "2"],
     ]
-
-
-def test_lab_opens_the_chapter_that_is_named(course, monkeypatch):
-    opened = []
-
-    def fake(command):
-        opened.append(command[1:])
-        return subprocess.CompletedProcess(command, 0)
-
-    monkeypatch.setattr(subprocess, "run", fake)
-    last = course("03_try_a_thing", "04_try_more")
-    assert main(["lab"]) == main(["lab", "4"]) == 0
-    first = last.with_name("03_try_a_thing.ipynb")
-    assert [o[-1] for o in opened] == [str(first), str(last)]
-    assert opened[0][:2] == ["-m", "jupyterlab"]
 
 
 def test_fetch_passes_the_folder_on(monkeypatch, tmp_path):
@@ -237,13 +212,12 @@ def test_help_lists_every_command(capsys):
         main(["--help"])
     said = capsys.readouterr().out
     assert end.value.code == 0
-    commands = "run lab render html claims fetch reproduce".split()
+    commands = "run lab doctor render html claims fetch reproduce".split()
     assert all(f"    {name}" in said for name in commands)
 
 
 def test_scales_of_the_command_are_those_of_the_runner(course, capsys):
     course("03_try_a_thing")
-    with pytest.raises(SystemExit):
-        main(["run", "--scale", "?"])
+    assert main(["run", "--scale", "?"]) == 2
     said = capsys.readouterr().err
     assert all(scale in said for scale in runner.TIMEOUTS)

@@ -8,6 +8,7 @@ differ: see `naive`, `lvc` and `dice`.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import NamedTuple
 
 import torch
@@ -19,6 +20,7 @@ from mamlkit.inner import LossFn
 from mamlkit.rl.policy import Rollouts, log_prob
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
+WITHOUT_FLOAT64 = ("mps",)
 
 
 def returns_to_go(rewards: Tensor, discount: float = 0.99) -> Tensor:
@@ -35,6 +37,20 @@ def returns_to_go(rewards: Tensor, discount: float = 0.99) -> Tensor:
     return torch.stack(found[::-1], dim=-1)
 
 
+def _where_float64_is(fit: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let the CPU do what a device without float64 cannot."""
+
+    @wraps(fit)
+    def moved(*tensors):
+        device = tensors[0].device
+        if device.type not in WITHOUT_FLOAT64:
+            return fit(*tensors)
+        return fit(*(t.cpu() for t in tensors)).to(device)
+
+    return moved
+
+
+@_where_float64_is
 def linear_baseline(states: Tensor, returns: Tensor, alive: Tensor) -> Tensor:
     """Predict returns by least squares on state and time, for each task.
 

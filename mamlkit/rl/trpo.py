@@ -78,10 +78,10 @@ def fisher_product(
     Returns:
         product(vector) -> vector, both flat.
     """
-    (mean, log_std), back = vjp(act, params)
+    (mean, log_std), back = vjp(act, params)[:2]
     # J is the transpose of Jᵀ: both products use the one graph.
     zeros = torch.zeros_like(mean), torch.zeros_like(log_std)
-    _, along = vjp(back, zeros)
+    along = vjp(back, zeros)[1]
     weights = weights[..., None]
     stiffness = weights * torch.exp(-2 * log_std), 2 * weights
 
@@ -208,7 +208,7 @@ def meta_trpo_step(
     after = weigh(seen)
     act, weights = actor(before, after), _mean_weights(after)
     with torch.no_grad():
-        old = vmap(distribution)(start, after.states)
+        old: tuple[Tensor, Tensor] = vmap(distribution)(start, after.states)
     old_log_probs = log_prob(*old, after.actions)
 
     def judge(params):
