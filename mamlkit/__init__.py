@@ -1,5 +1,6 @@
 """Model-Agnostic Meta-Learning, as the course builds it."""
 
+from mamlkit.arrays import TaskArrays
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.datasets.faces import load_faces
 from mamlkit.datasets.glyphs import load_glyphs
@@ -34,7 +35,6 @@ from mamlkit.tasks import (
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
-    TaskArrays,
     Tasks,
     in_chunks,
     map_tasks,

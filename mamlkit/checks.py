@@ -9,7 +9,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -148,6 +148,32 @@ def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
     for name, count in given.items():
         if count < 1:
             raise ValueError(f"{name} must be >= 1, got {count}")
+
+
+def enough(
+    kind: str, rows: str, names: Sequence, sizes: Tensor, k_shot: int,
+    k_query: int,
+) -> None:  # fmt: skip
+    """Refuse groups with fewer examples than are to be drawn of each."""
+    few = [i for i, n in enumerate(sizes.tolist()) if n < k_shot + k_query]
+    if few:
+        more = f" ({len(few) - 1} more have too few)" if few[1:] else ""
+        raise ValueError(
+            f"{kind} {names[few[0]]!r} has {sizes[few[0]]} {rows}, {k_shot} "
+            f"+ {k_query} wanted{more}: ask for fewer, or leave it out"
+        )
+
+
+def examples(name: Any, group: Tensor) -> None:
+    """Refuse examples of a class that no model can take."""
+    if group.dtype == torch.uint8:
+        raise ValueError(
+            f"class {name!r} holds bytes, which models do not take: make them "
+            "float, images / 255"
+        )
+    low, high = group.aminmax() if group.numel() else (group, group)
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise ValueError(f"class {name!r} holds numbers that are not finite")
 
 
 def frozen(params: dict) -> None:

@@ -1,5 +1,6 @@
 """The outer loop: its gradient, its training, and what it refuses."""
 
+import signal
 import subprocess
 import sys
 import textwrap

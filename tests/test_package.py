@@ -118,7 +118,7 @@ generator = torch.Generator().manual_seed(0)
 images = mk.load_glyphs("val"), mk.load_faces("val")
 for pictures in images:
     model = mk.CNN(5, width=4)
-    tasks = mk.Episodes(pictures)
+    tasks = mk.Episodes(pictures, rotations=True)
     mk.meta_train(
         model,
         lambda n, generator: tasks.sample(

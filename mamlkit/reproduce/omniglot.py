@@ -91,7 +91,8 @@ def build(model: str, ways: int) -> nn.Module:
 
 def draw(split: str, args: Namespace, n_tasks: int) -> Tasks:
     """Draw tasks with K queries a class, always the same ones."""
-    return Episodes(load_omniglot(split), args.ways).sample(
+    images = load_omniglot(split)
+    return Episodes(images, args.ways, rotations=True).sample(
         n_tasks,
         k_shot=args.shots,
         k_query=args.shots,
@@ -167,7 +168,7 @@ def train(args: Namespace) -> tuple[nn.Module, Params, Params | float, dict]:
         images = torch.cat([images, load_omniglot("val")])
     if args.mirror:
         images = torch.cat([images, images.flip(-1)])
-    sample = Episodes(images, args.ways).sample
+    sample = Episodes(images, args.ways, rotations=True).sample
     history = meta_train(
         whole,
         partial(

@@ -90,7 +90,8 @@ def train(
         of processor time per iteration, which other programs disturb less.
     """
     stem = f"variants_{args.ways}way_{name}_{seed}"
-    sample = Episodes(load_omniglot("train"), args.ways).sample
+    images = load_omniglot("train")
+    sample = Episodes(images, args.ways, rotations=True).sample
 
     def run(iterations, **more):
         torch.manual_seed(seed)
@@ -129,7 +130,8 @@ def train(
 def run(args: Namespace) -> None:
     """Train all variants with all seeds; write variants_{ways}way.json."""
     torch.set_num_threads(args.threads)
-    tests = Episodes(load_omniglot("test"), args.ways).sample(
+    images = load_omniglot("test")
+    tests = Episodes(images, args.ways, rotations=True).sample(
         args.test_tasks,
         k_shot=1,
         k_query=1,
