@@ -247,7 +247,7 @@ def _each(fn: Any, x: Any) -> Any:
     return inputs.each(fn, x) if several else fn(x)
 
 
-def _parts(x: Any) -> list[Groups]:
+def _parts(x: Any) -> list:
     return inputs.tensors(x) if isinstance(x, tuple | Mapping) else [x]
 
 

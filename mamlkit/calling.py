@@ -8,7 +8,7 @@ taken out again, with a warning where it was written over something.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
@@ -123,7 +123,7 @@ def _may_set_attributes(module: nn.Module) -> bool:
 
 
 @contextmanager
-def unchanged(model: nn.Module) -> Iterator[None]:
+def unchanged(model: nn.Module) -> Generator[None, None, None]:
     """Refuse what changes the model, and undo it.
 
     Raises:

@@ -158,16 +158,12 @@ def described(setting: Any) -> Any:
     a partial fixes. One that has no name of its own, or was typed into a
     notebook, is told by the numbers, words and names in it.
     """
-    for kind, plain in (
-        (str, str),
-        (bool, bool),
-        (Integral, int),
-        (Real, float),
-    ):
-        if isinstance(setting, kind):  # NumPy's become Python's
-            return plain(setting)
-    if setting is None:
-        return None
+    if setting is None or isinstance(setting, str | bool):
+        return setting
+    if isinstance(setting, Integral):  # NumPy's become Python's
+        return int(setting)
+    if isinstance(setting, Real):
+        return float(setting)
     if isinstance(setting, nn.Module):
         return _module(setting)
     if isinstance(setting, partial):

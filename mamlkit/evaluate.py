@@ -12,7 +12,8 @@ from torch.func import vmap
 
 from mamlkit import calling, checks
 from mamlkit.calling import functional_call
-from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.inner import LossFn, Params, adapt, of_part, path
+from mamlkit.rules import Rule
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks, to_device
 
 Metric = Callable[[Params, Batch], Tensor]
@@ -28,6 +29,8 @@ def adaptation_curve(
     lr: float | Params,
     steps: int,
     over_tasks: OverTasks = "vmap",
+    adapted: Sequence[str] | None = None,
+    rule: Rule | None = None,
 ) -> Tensor:
     """Judge every task's query set after 0, 1, ..., `steps` inner steps.
 
@@ -42,6 +45,9 @@ def adaptation_curve(
         lr: as in `adapt`.
         steps: number of inner steps.
         over_tasks: "vmap" or "loop", as in `meta_loss`.
+        adapted: names of the parameters that the inner steps change, as in
+            `anil_loss`; None: all.
+        rule: as in `adapt`.
 
     Returns:
         shape (tasks, steps + 1), without a graph.
@@ -50,10 +56,14 @@ def adaptation_curve(
         ValueError: as in `meta_loss`.
     """
     checks.tasks(tasks, over_tasks)
-
+    if adapted is not None:
+        params, (loss_fn, metric) = of_part(params, adapted, loss_fn, metric)
     tasks = to_device(tasks, next(iter(params.values())).device)
 
     def curve(support, query):
+        if rule is not None:
+            way = path(params, loss_fn, support, lr, steps, False, rule)
+            return torch.stack([metric(theta, query) for theta in way])
         adapted, values = params, [metric(params, query)]
         for _ in range(steps):
             adapted = adapt(adapted, loss_fn, support, lr=lr)

@@ -5,13 +5,15 @@ Everything is written for one task. `outer.py` differentiates through
 `first_order`) detaches.
 """
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
 from torch.func import grad
 
 from mamlkit import calling, checks
 from mamlkit.calling import functional_call
+from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
 
 Params = dict[str, Tensor]
@@ -56,6 +58,7 @@ def adapt(
     lr: float | Params,
     steps: int = 1,
     first_order: bool = False,
+    rule: Rule | None = None,
 ) -> Params:
     """Fit parameters to one task by gradient descent on its support set.
 
@@ -72,6 +75,8 @@ def adapt(
         steps: number of updates; 0 returns θ.
         first_order: hold the gradients constant when θ′ is differentiated
             (Sec. 5.2); θ′ itself is the same.
+        rule: steps that are not plain gradient descent, as `momentum()` or
+            `adam()`; their memory is the task's own.
 
     Returns:
         θ′, with the names and shapes of `params`, differentiable in `params`
@@ -82,6 +87,9 @@ def adapt(
             names are not those of `params`, or a parameter is frozen.
     """
     checks.steps_and_lr(params, lr, steps)
+    if rule is not None:
+        way = path(params, loss_fn, support, lr, steps, first_order, rule)
+        return deque(way, maxlen=1)[0]
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
     for _ in range(steps):
         grads = grad(loss_fn)(params, support)
@@ -93,3 +101,52 @@ def adapt(
             for name, value in params.items()
         }
     return params
+
+
+def path(
+    params: Params,
+    loss_fn: LossFn,
+    support: Batch,
+    lr: float | Params,
+    steps: int,
+    first_order: bool,
+    rule: Rule,
+) -> Iterator[Params]:
+    """Go where `adapt` goes by a rule: θ, and θ′ after each step."""
+    rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
+    state = None
+    yield params
+    for _ in range(steps):
+        grads = grad(loss_fn)(params, support)
+        if first_order:
+            grads = {name: g.detach() for name, g in grads.items()}
+        direction, state = rule(grads, state)
+        params = {
+            name: value - rates[name] * direction[name]
+            for name, value in params.items()
+        }
+        yield params
+
+
+def of_part(
+    params: Params, adapted: Sequence[str], *functions: Callable
+) -> tuple[Params, list[Callable]]:
+    """Make functions of all parameters into functions of those named.
+
+    Args:
+        params: θ, from which the others are taken.
+        adapted: names of the parameters that the inner steps change.
+        functions: `(params, batch)` -> anything.
+
+    Returns:
+        the named parameters, and the functions of these.
+
+    Raises:
+        ValueError: a name is not in `params`.
+    """
+    checks.adapted(params, adapted)
+
+    def of(function: Callable) -> Callable:
+        return lambda part, batch: function(params | part, batch)
+
+    return {name: params[name] for name in adapted}, [*map(of, functions)]

@@ -38,7 +38,7 @@ def learned(lr: Any, name: str = LEARNED) -> dict[str, Tensor]:
     return found
 
 
-def filled(lr: Any, values: dict[str, Tensor], name: str = LEARNED) -> Any:
+def filled(lr: Any, values: dict[str, Any], name: str = LEARNED) -> Any:
     """Put values in the place of learned rates, and detach the others."""
     if isinstance(lr, Tensor):
         return values.get(name, lr.detach())

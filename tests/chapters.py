@@ -20,7 +20,7 @@ MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
 
 # Arguments of shipped functions that the chapters' copies do not have.
-PRACTICE = {"places", "groups"}
+PRACTICE = {"places", "groups", "rule", "adapted"}
 # Chapters are brought into the new form one by one. One whose set-up is
 # folded has been, and keeps `new_form_faults` too; with True, all must.
 ALL_CONVERTED = False
@@ -317,7 +317,7 @@ class _Plain(ast.NodeTransformer):
         plumbing = isinstance(node.value, ast.Call) and (
             _checks(node.value) or ast.unparse(node.value.func) == "to_device"
         )
-        plumbing |= {*map(ast.unparse, node.targets)} <= PRACTICE
+        plumbing |= [*map(ast.unparse, node.targets)] == ["places"]
         return None if plumbing else self.generic_visit(node)
 
     def visit_Call(self, node):
@@ -326,14 +326,15 @@ class _Plain(ast.NodeTransformer):
         return self.visit(node.args[0]) if aside else self.generic_visit(node)
 
     def visit_keyword(self, node):
-        aside = node.arg in (*PRACTICE, "tie_weights", "device")
+        aside = node.arg in ("tie_weights", "device")
+        aside |= node.arg in PRACTICE and ast.unparse(node.value) == node.arg
         return None if aside else self.generic_visit(node)
 
     def visit_arguments(self, node):
         kept = [
             (arg, default)
             for arg, default in zip(node.kwonlyargs, node.kw_defaults)
-            if arg.arg not in PRACTICE
+            if arg.arg not in PRACTICE or default is None
         ]
         node.kwonlyargs = [arg for arg, _ in kept]
         node.kw_defaults = [default for _, default in kept]
