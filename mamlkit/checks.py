@@ -264,7 +264,7 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
             raise ValueError(
                 f"{kind} keeps running statistics, which leak from task to "
                 "task: build it with track_running_stats=False, affine=False, "
-                "or use mamlkit.BatchNorm"
+                "or use mamlkit.BatchNorm (as norm_layer= of a resnet)"
             )
     one = inputs.first(x)
     if needs.fused and batched(one):

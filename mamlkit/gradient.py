@@ -15,10 +15,13 @@ from mamlkit.tasks import Batch, Tasks
 MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
 COMPILE: dict[str, Any] = {"layout_optimization": False}
-NOTE = (
-    "mamlkit: if vmap cannot batch this model, as with nn.GRU, "
-    'over_tasks="loop" helps; attention needs its math kernel for a second '
-    "order (the table in chapter 08)."
+LOOP = (
+    'mamlkit: vmap cannot batch this model: over_tasks="loop" takes one task '
+    "after the other."
+)
+FIRST_ORDER = (
+    "mamlkit: first_order=True needs no second derivative. Attention has one "
+    "in its math kernel (the table in chapter 08)."
 )
 
 
@@ -85,10 +88,19 @@ def _by_backward(objective, params, loss_fn, tasks):
             )
         loss.backward()
     except RuntimeError as error:
-        error.add_note(NOTE)
+        _advise(error)
         raise
     grads = {
         name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         for name, leaf in leaves.items()
     }
     return grads, loss
+
+
+def _advise(error: RuntimeError) -> None:
+    """Say what helps against those of PyTorch's errors that a flag avoids."""
+    said = str(error)
+    if "derivative" in said and "not implemented" in said:
+        error.add_note(FIRST_ORDER)
+    elif said.startswith(("vmap", "Batching rule not implemented")):
+        error.add_note(LOOP)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit import inputs
-from mamlkit.gradient import gradient_of
+from mamlkit.gradient import LOOP, gradient_of
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.tasks import Batch, Tasks, cut
 
@@ -96,7 +96,13 @@ def _difference(
         loop, loss, drawn = run("loop")
     except Exception:
         return None
-    batched, same, _ = run("vmap")
+    try:
+        batched, same, _ = run("vmap")
+    except RuntimeError as error:
+        # Whatever it says, as nothing of vmap: the loop has just done it.
+        if not getattr(error, "__notes__", None):
+            error.add_note(LOOP)
+        raise
     length = _length(loop)
     away = _length({name: batched[name] - loop[name] for name in loop})
     if not math.isfinite(length) or away <= LIMIT * length:

@@ -613,10 +613,54 @@ def test_what_vmap_cannot_batch_says_what_to_do():
         def forward(self, x):
             return self.rnn(x.unsqueeze(1))[0][:, -1]
 
-    with pytest.raises(RuntimeError) as caught:
-        train(Recurrent())
-    assert 'over_tasks="loop"' in caught.value.__notes__[0]
-    train(Recurrent(), iterations=1, over_tasks="loop")
+    class Branching(nn.Linear):
+        def forward(self, x):
+            return super().forward(x + 1 if x.sum() > 0 else x)
+
+    for make in (Recurrent, partial(Branching, 1, 1)):
+        for trial in (True, False):
+            if make is Recurrent and not trial:
+                continue  # PyTorch's message says nothing of vmap
+            with pytest.raises(RuntimeError) as caught:
+                train(make(), trial=trial)
+            (note,) = caught.value.__notes__
+            assert 'over_tasks="loop"' in note and "first" not in note
+        train(make(), iterations=1, over_tasks="loop")
+
+
+def test_what_has_no_second_derivative_says_what_to_do():
+    class Attentive(nn.Linear):
+        def forward(self, x):
+            x = super().forward(x)[None, None]
+            return F.scaled_dot_product_attention(x, x, x)[0, 0]
+
+    for over_tasks in ("vmap", "loop"):
+        with pytest.raises(RuntimeError) as caught:
+            train(Attentive(1, 1), over_tasks=over_tasks)
+        (note,) = caught.value.__notes__
+        assert "first_order=True" in note and "loop" not in note
+    train(Attentive(1, 1), first_order=True, iterations=1)
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_errors_that_are_not_vmaps_bear_no_note(over_tasks):
+    for model, criterion in (
+        (nn.Linear(4, 1), F.mse_loss),
+        (nn.Linear(1, 2), F.cross_entropy),
+    ):
+        with pytest.raises((RuntimeError, AssertionError)) as caught:
+            train(model, criterion=criterion, over_tasks=over_tasks)
+        assert not hasattr(caught.value, "__notes__")
+
+
+def test_running_statistics_name_what_resnets_take():
+    class Resnet(nn.Sequential):
+        def __init__(self, norm_layer=nn.BatchNorm1d):
+            super().__init__(nn.Linear(1, 4), norm_layer(4), nn.Linear(4, 1))
+
+    with pytest.raises(ValueError, match="norm_layer= of a resnet"):
+        train(Resnet(), iterations=1)
+    train(Resnet(norm_layer=mamlkit.BatchNorm), iterations=1)
 
 
 @pytest.mark.parametrize("iterations", [2, 30])
