@@ -22,6 +22,18 @@ NAMES = [
 ]
 each_mode = pytest.mark.parametrize("mode", ["light", "dark"])
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
+# A token's colour is that of its kind: one of each kind of place is enough,
+# or axe would compare thousands of them with their ground.
+THIN = """
+const seen = new Set();
+for (const token of document.querySelectorAll(".highlight pre span")) {
+    const place = token.closest(".cell_input, .cell_output, .exercise");
+    const kind = `${token.className} in ${place?.className}`;
+    if (seen.has(kind)) token.replaceWith(...token.childNodes);
+    seen.add(kind);
+}
+document.querySelectorAll("pre").forEach(pre => pre.normalize());
+"""
 # A lone sign, such as a minus, is no text to axe; of text in a drawing it
 # does not know the ground.
 UNDECIDED = ("nonBmp", "shortTextContent", "imgNode")
@@ -79,6 +91,7 @@ def test_accessible_and_readable(opened, mode):
     turn_to(opened, mode)
     # What is folded must be readable, too.
     opened.evaluate(UNFOLD)
+    opened.evaluate(THIN)
     # Only colours differ between the modes.
     only = {"runOnly": ["color-contrast"]} if mode == "dark" else {}
     found = Axe().run(opened, TEXT, AXE | only).response
@@ -125,7 +138,10 @@ def test_formulas_and_pictures_are_drawn(opened):
     # In KaTeX's own letters, which lie beside the page.
     if drawn:
         assert opened.evaluate('document.fonts.check("20px KaTeX_Math")')
-    assert opened.evaluate("document.fonts.check(\"18px 'Source Serif 4'\")")
+    letters = opened.evaluate(
+        "document.fonts.load(\"18px 'Source Serif 4'\").then(f => f.length)"
+    )
+    assert letters
 
 
 def test_fits_a_phone(opened):
@@ -156,6 +172,11 @@ def test_fits_a_phone(opened):
         .map(e => e.outerHTML.slice(0, 150))"""
     )
     assert not bare, bare[:3]
+    # The theme sees to it a moment after the width has changed.
+    opened.wait_for_function(
+        """[...document.querySelectorAll("article pre")].every(
+        e => e.tabIndex === 0 || e.scrollWidth <= e.clientWidth)"""
+    )
     rules = {"type": "rule", "values": ["scrollable-region-focusable"]}
     found = Axe().run(opened, options={"preload": False, "runOnly": rules})
     assert not found.response["violations"], found.generate_report()
@@ -198,6 +219,7 @@ def test_a_route_leads_through_its_chapters(page, built_site):
         seen = [short(opened)]
         while opened.locator("a[rel=next]:visible").count():
             opened.locator("a[rel=next]:visible").click()
+            opened.wait_for_load_state()
             seen.append(short(opened))
             # The choice lasts from page to page.
             pressed = opened.locator(f"button[data-route={route}]")

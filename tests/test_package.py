@@ -237,7 +237,10 @@ def test_wheel_has_the_data_and_the_mark_of_types(built):
     files = [f for f in DATA.rglob("*") if f.is_file()]
     carried = {f.relative_to(DATA).as_posix() for f in files if shipped(f)}
     assert {f"mamlkit/data/{name}" for name in carried} <= names
-    assert {"mamlkit/py.typed", "mamlkit/publish/site/style.css"} <= names
+    assert {
+        "mamlkit/py.typed",
+        "mamlkit/publish/site/templates/front.md.j2",
+    } <= names
     own = ("mamlkit/", f"mamlkit-{metadata_version(built[0])}.dist-info/")
     assert all(name.startswith(own) for name in names)
     assert "glyphs.npz" in carried and "readme.png" not in carried

@@ -26,6 +26,7 @@ from mamlkit.course import CHECKPOINTS, plays
 from mamlkit.course.game import deal_game, pack
 from mamlkit.course.plays import stage
 from mamlkit.publish import render
+from mamlkit.reproduce import read_result
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 FOLDER = Path(stage.__file__).parent
@@ -243,7 +244,10 @@ def test_the_fit_refuses_steps_beyond_its_slider():
 
 @pytest.mark.parametrize("key", ["maml", "pretrained", "scratch"])
 def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
-    """Ten points, ten steps, waves that no other test uses."""
+    """Ten points, ten steps, waves that no other test uses.
+
+    Rates that exploded when the experiment chose its own are out.
+    """
     state = state_of(displayed["fit"][1][0]["text/html"])
     (method,) = [m for m in state["methods"] if m["key"] == key]
     data = bytearray(base64.b64decode(method["weights"]))
@@ -260,12 +264,15 @@ def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
         generator=torch.Generator().manual_seed(1_000_002),
     )
     grid = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05)
+    # A few hundred waves do not show a rate that explodes on few in 20,000.
+    tried = read_result("sinusoid")["settings"]["validation"]
+    calm = [lr for lr in grid if not tried.get(f"{key}, lr {lr}", [0, 0])[1]]
     means = {
         lr: adaptation_curve(params, loss_fn, loss_fn, tasks, lr=lr, steps=10)[
             :, -1
         ]
         .mean()
         .nan_to_num(torch.inf)
-        for lr in grid
+        for lr in calm
     }
     assert min(means, key=means.get) == method["lr"], means

@@ -430,30 +430,30 @@ def _(p, f, b, lr):
 # ---- 4.1 meta_gradient_by_hand
 
 
-@right("4.1", "a tensor of shape (1,)")
+@right("4.3", "a tensor of shape (1,)")
 def _(w, a, c, q, lr):
     return torch.tensor([(1 - lr * a) * a * (w - lr * a * (w - c) - q)])
 
 
-@right("4.1", "a NumPy scalar")
+@right("4.3", "a NumPy scalar")
 def _(w, a, c, q, lr):
     w, a, c, q, lr = map(np.float64, (w, a, c, q, lr))
     return (1 - lr * a) * a * (w - lr * a * (w - c) - q)
 
 
-@right("4.1", "fractions")
+@right("4.3", "fractions")
 def _(w, a, c, q, lr):
     w, a, c, q, lr = (Fraction(str(v)) for v in (w, a, c, q, lr))
     return (1 - lr * a) * a * (w - lr * a * (w - c) - q)
 
 
-@right("4.1", "multiplied out")
+@right("4.3", "multiplied out")
 def _(w, a, c, q, lr):
     s = 1 - lr * a
     return a * s * s * w + a * a * lr * s * c - a * s * q
 
 
-@wrong("4.1", "by autograd", "You call autograd")
+@wrong("4.3", "by autograd", "You call autograd")
 def _(w, a, c, q, lr):
     w = torch.tensor(w, requires_grad=True)
     loss = a / 2 * (w - lr * a * (w - c) - q) ** 2
@@ -461,7 +461,7 @@ def _(w, a, c, q, lr):
     return w.grad.item()
 
 
-@wrong("4.1", "by forward-mode autograd", "You call autograd")
+@wrong("4.3", "by forward-mode autograd", "You call autograd")
 def _(w, a, c, q, lr):
     def loss(w):
         return a / 2 * (w - lr * a * (w - c) - q) ** 2
@@ -469,28 +469,28 @@ def _(w, a, c, q, lr):
     return jvp(loss, (torch.tensor(w),), (torch.tensor(1.0),))[1]
 
 
-@wrong("4.1", "two steps", "-4.16")
+@wrong("4.3", "two steps", "-4.16")
 def _(w, a, c, q, lr):
     s = (1 - lr * a) ** 2
     return s * a * (c + s * (w - c) - q)
 
 
-@wrong("4.1", "curvature 2 always")
+@wrong("4.3", "curvature 2 always")
 def _(w, a, c, q, lr):
     return (1 - 2 * lr) * 2 * (w - 2 * lr * (w - c) - q)
 
 
-@wrong("4.1", "the answer of the text", "-4.16")
+@wrong("4.3", "the answer of the text", "-4.16")
 def _(w, a, c, q, lr):
     return -4.16
 
 
-@wrong("4.1", "words", "should be a number, but is a str")
+@wrong("4.3", "words", "should be a number, but is a str")
 def _(w, a, c, q, lr):
     return "0.8 · -5.2"
 
 
-@wrong("4.1", "the loss itself")
+@wrong("4.3", "the loss itself")
 def _(w, a, c, q, lr):
     return a / 2 * (w - lr * a * (w - c) - q) ** 2
 
@@ -498,7 +498,7 @@ def _(w, a, c, q, lr):
 # ---- 4.2 finite_difference
 
 
-@right("4.2", "nested lists")
+@right("4.4", "nested lists")
 def _(fn, w, eps=1e-5):
     found = []
     for i in range(w.numel()):
@@ -509,7 +509,7 @@ def _(fn, w, eps=1e-5):
     return torch.tensor(found).view(w.shape).tolist()
 
 
-@right("4.2", "NumPy")
+@right("4.4", "NumPy")
 def _(fn, w, eps=1e-5):
     result = np.zeros(tuple(w.shape))
     for place in np.ndindex(*w.shape):
@@ -519,7 +519,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@right("4.2", "changes w and puts it back exactly")
+@right("4.4", "changes w and puts it back exactly")
 def _(fn, w, eps=1e-5):
     result, flat = torch.zeros_like(w), w.view(-1)
     for i in range(w.numel()):
@@ -533,7 +533,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@right("4.2", "rows of the identity")
+@right("4.4", "rows of the identity")
 def _(fn, w, eps=1e-5):
     nudges = eps * torch.eye(w.numel(), dtype=w.dtype)
     found = [
@@ -543,7 +543,7 @@ def _(fn, w, eps=1e-5):
     return torch.stack(found).view(w.shape)
 
 
-@wrong("4.2", "five-point differences")
+@wrong("4.4", "five-point differences")
 def _(fn, w, eps=1e-5):
     result = torch.zeros_like(w)
     for i in range(w.numel()):
@@ -555,7 +555,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@wrong("4.2", "the usual eps always")
+@wrong("4.4", "the usual eps always")
 def _(fn, w, eps=1e-5):
     result = torch.zeros_like(w)
     for i in range(w.numel()):
@@ -565,7 +565,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@wrong("4.2", "vectors only", "should have shape (2, 2)")
+@wrong("4.4", "vectors only", "should have shape (2, 2)")
 def _(fn, w, eps=1e-5):
     result = torch.zeros(len(w), dtype=w.dtype)
     for i in range(len(w)):
@@ -575,7 +575,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@wrong("4.2", "changes w for good", "You changed w itself")
+@wrong("4.4", "changes w for good", "You changed w itself")
 def _(fn, w, eps=1e-5):
     flat, result = w.view(-1), torch.zeros_like(w)
     for i in range(w.numel()):
@@ -586,7 +586,7 @@ def _(fn, w, eps=1e-5):
     return result
 
 
-@wrong("4.2", "a flat result", "should have shape (2, 2)")
+@wrong("4.4", "a flat result", "should have shape (2, 2)")
 def _(fn, w, eps=1e-5):
     found = []
     for i in range(w.numel()):
@@ -596,7 +596,7 @@ def _(fn, w, eps=1e-5):
     return torch.stack(found)
 
 
-@wrong("4.2", "autograd on the values", "0")
+@wrong("4.4", "autograd on the values", "0")
 def _(fn, w, eps=1e-5):
     return grad(lambda w: fn(w) + 0 * w.sum())(w)
 
@@ -608,7 +608,7 @@ def task(tasks, i):
     return [Batch(b.x[i], b.y[i]) for b in tasks]
 
 
-@right("4.3", "by vmap over the tasks")
+@right("4.5", "by vmap over the tasks")
 def _(p, f, tasks, lr):
     def one(p, sx, sy, qx, qy):
         return f(plain(p, f, Batch(sx, sy), lr), Batch(qx, qy))
@@ -621,7 +621,7 @@ def _(p, f, tasks, lr):
     return total(p)
 
 
-@right("4.3", "a gradient for each task, then their mean")
+@right("4.5", "a gradient for each task, then their mean")
 def _(p, f, tasks, lr):
     n = len(tasks.query.x)
     each = [
@@ -632,7 +632,7 @@ def _(p, f, tasks, lr):
     return {k: sum(g[k] for g in each) / n for k in p}
 
 
-@right("4.3", "backward() on leaves of its own")
+@right("4.5", "backward() on leaves of its own")
 def _(p, f, tasks, lr):
     leaves = {k: v.detach().clone().requires_grad_() for k, v in p.items()}
     n = len(tasks.query.x)
@@ -642,7 +642,7 @@ def _(p, f, tasks, lr):
     return {k: v.grad for k, v in leaves.items()}
 
 
-@right("4.3", "jvp of the Hessian by hand")
+@right("4.5", "jvp of the Hessian by hand")
 def _(p, f, tasks, lr):
     total = {k: torch.zeros_like(v) for k, v in p.items()}
     n = len(tasks.query.x)
@@ -654,14 +654,14 @@ def _(p, f, tasks, lr):
     return total
 
 
-@wrong("4.3", "calls meta_loss by the back door", "You call meta_loss")
+@wrong("4.5", "calls meta_loss by the back door", "You call meta_loss")
 def _(p, f, tasks, lr):
     from mamlkit import objectives
 
     return grad(getattr(objectives, "meta_" + "loss"))(p, f, tasks, lr=lr)
 
 
-@wrong("4.3", "the diagonal of the Hessian only")
+@wrong("4.5", "the diagonal of the Hessian only")
 def _(p, f, tasks, lr):
     total = {k: torch.zeros_like(v) for k, v in p.items()}
     n = len(tasks.query.x)
@@ -678,7 +678,7 @@ def _(p, f, tasks, lr):
     return total
 
 
-@wrong("4.3", "needs two tasks", "3, 3, 2")
+@wrong("4.5", "needs two tasks", "3, 3, 2")
 def _(p, f, tasks, lr):
     def total(p):
         return sum(
@@ -689,18 +689,18 @@ def _(p, f, tasks, lr):
     return grad(total)(p)
 
 
-@wrong("4.3", "all tasks as one")
+@wrong("4.5", "all tasks as one")
 def _(p, f, tasks, lr):
     s, q = (Batch(b.x.flatten(0, 1), b.y.flatten(0, 1)) for b in tasks)
     return grad(lambda p: f(plain(p, f, s, lr), q))(p)
 
 
-@wrong("4.3", "a tuple of gradients", "should be a dict")
+@wrong("4.5", "a tuple of gradients", "should be a dict")
 def _(p, f, tasks, lr):
-    return tuple(find_exercise("4.3").right(p, f, tasks, lr).values())
+    return tuple(find_exercise("4.5").right(p, f, tasks, lr).values())
 
 
-@wrong("4.3", "first order in one parameter")
+@wrong("4.5", "first order in one parameter")
 def _(p, f, tasks, lr):
     def total(p):
         losses = []
@@ -721,7 +721,7 @@ def _(p, f, tasks, lr):
 # ---- 4.4 my_meta_loss, 4.5 my_walk, 4.6 rate_schedule
 
 
-@right("4.4", "by map_tasks")
+@right("4.1", "by map_tasks")
 def _(p, f, tasks, lr, steps):
     def one(support, query):
         return f(adapt(p, f, support, lr=lr, steps=steps), query)
@@ -729,7 +729,7 @@ def _(p, f, tasks, lr, steps):
     return map_tasks(one, tasks).mean()
 
 
-@right("4.4", "shape (1,)")
+@right("4.1", "shape (1,)")
 def _(p, f, tasks, lr, steps):
     total = 0
     for i in range(len(tasks.query.x)):
@@ -738,7 +738,7 @@ def _(p, f, tasks, lr, steps):
     return (total / len(tasks.query.x)).reshape(1)
 
 
-@wrong("4.4", "a list of losses", "should be a number")
+@wrong("4.1", "a list of losses", "should be a number")
 def _(p, f, tasks, lr, steps):
     return [
         f(adapt(p, f, s, lr=lr, steps=steps), q)
@@ -746,7 +746,7 @@ def _(p, f, tasks, lr, steps):
     ]
 
 
-@wrong("4.4", "the median")
+@wrong("4.1", "the median")
 def _(p, f, tasks, lr, steps):
     def one(support, query):
         return f(adapt(p, f, support, lr=lr, steps=steps), query)
@@ -754,7 +754,7 @@ def _(p, f, tasks, lr, steps):
     return map_tasks(one, tasks).median()
 
 
-@wrong("4.4", "float()", "graph")
+@wrong("4.1", "float()", "graph")
 def _(p, f, tasks, lr, steps):
     def one(support, query):
         return f(adapt(p, f, support, lr=lr, steps=steps), query)
@@ -762,7 +762,7 @@ def _(p, f, tasks, lr, steps):
     return float(map_tasks(one, tasks).mean())
 
 
-@wrong("4.4", "support and query together")
+@wrong("4.1", "support and query together")
 def _(p, f, tasks, lr, steps):
     def one(support, query):
         both = Batch(*(torch.cat(t) for t in zip(support, query)))
@@ -771,7 +771,7 @@ def _(p, f, tasks, lr, steps):
     return map_tasks(one, tasks).mean()
 
 
-@right("4.5", "by SGD of torch, copies kept")
+@right("4.2", "by SGD of torch, copies kept")
 def _(p, f, draw_tasks, lr, meta_lr, iterations):
     leaves = {k: v.clone() for k, v in p.items()}
     optimizer = torch.optim.SGD(leaves.values(), lr=meta_lr)
@@ -785,7 +785,7 @@ def _(p, f, draw_tasks, lr, meta_lr, iterations):
     return tuple(walk)
 
 
-@wrong("4.5", "SGD on the params that were handed over", "You changed params")
+@wrong("4.2", "SGD on the params that were handed over", "You changed params")
 def _(p, f, draw_tasks, lr, meta_lr, iterations):
     optimizer = torch.optim.SGD(p.values(), lr=meta_lr)
     walk = [{k: v.clone() for k, v in p.items()}]
@@ -798,7 +798,7 @@ def _(p, f, draw_tasks, lr, meta_lr, iterations):
     return walk
 
 
-@wrong("4.5", "Adam")
+@wrong("4.2", "Adam")
 def _(p, f, draw_tasks, lr, meta_lr, iterations):
     leaves = {k: v.clone() for k, v in p.items()}
     optimizer = torch.optim.Adam(leaves.values(), lr=meta_lr)
@@ -812,7 +812,7 @@ def _(p, f, draw_tasks, lr, meta_lr, iterations):
     return walk
 
 
-@wrong("4.5", "the same dict at every place", "result[0]")
+@wrong("4.2", "the same dict at every place", "result[0]")
 def _(p, f, draw_tasks, lr, meta_lr, iterations):
     now, walk = dict(p), []
     for _ in range(iterations):
@@ -823,7 +823,7 @@ def _(p, f, draw_tasks, lr, meta_lr, iterations):
     return [*walk, now]
 
 
-@wrong("4.5", "the last task only")
+@wrong("4.2", "the last task only")
 def _(p, f, draw_tasks, lr, meta_lr, iterations):
     walk = [p]
     for _ in range(iterations):

@@ -6,21 +6,40 @@ import nbformat
 import pytest
 
 from mamlkit.paths import ROOT
-from mamlkit.publish.readme import PICTURE, chapter_map, fill, results_table
+from mamlkit.publish.readme import (
+    FILES,
+    PICTURE,
+    SHORT,
+    chapter_map,
+    fill,
+    results_table,
+)
 from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
+DATA_README = (ROOT / "data" / "README.md").read_text()
 
 
 def test_generated_parts_are_current():
-    assert fill(README) == README, "run `python -m mamlkit.publish.readme`"
+    for text in (README, DATA_README):
+        assert fill(text) == text, "run `python -m mamlkit.publish.readme`"
     assert PICTURE.exists()
+
+
+def test_readme_shows_some_rows_and_the_data_s_readme_all():
+    assert "<!-- results -->" in README
+    assert "<!-- all results -->" in DATA_README
+    rows = results_table(short=True).splitlines()
+    assert len(rows) == 2 + len(SHORT)
+    numbers = [row.split("|")[2:] for row in results_table().splitlines()]
+    assert all(row.split("|")[2:] in numbers for row in rows)
 
 
 def test_the_sentence_on_navigation_is_that_of_the_file():
     settings = read_result("navigation")["settings"]
     number = {1: "one", 3: "three"}[settings["seeds"]]
-    assert f"mean of {number} training seeds" in README.replace("\n", " ")
+    for text in (README, DATA_README):
+        assert f"mean of {number} training seeds" in text.replace("\n", " ")
 
 
 def test_the_table_shows_the_files_own_numbers(tmp_path):
@@ -77,6 +96,8 @@ def test_a_chapter_without_promise_or_minutes_is_refused(
         chapter_map(chapter("01", first))
 
 
-def test_links_lead_to_files():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+@pytest.mark.parametrize("path", FILES, ids=["README", "data/README"])
+def test_links_lead_to_files(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), target

@@ -181,6 +181,14 @@ def plain(text):
 
 
 @each_chapter
+def test_each_cell_of_a_page_has_a_name_of_its_own(path):
+    nb = read(path)
+    page.make_page(nb, path.name[:2], str)
+    names = [cell.id for cell in nb.cells]
+    assert sorted(names) == sorted({*names})
+
+
+@each_chapter
 def test_answers_open_on_the_page(pages, chapter, path):
     text = pages[f"{path.stem}.html"]
     keys = {
@@ -191,8 +199,11 @@ def test_answers_open_on_the_page(pages, chapter, path):
     assert keys
     hints = sum(len(find_exercise(key).hints) for key in keys)
     assert text.count("<summary>Hint ") == hints
-    assert text.count("<summary>Solution</summary>") == len(keys)
-    for key in keys:
+    solved = {key for key in keys if find_exercise(key).solution}
+    assert solved
+    assert text.count("<summary>Solution</summary>") == len(solved)
+    assert text.count('<p class="open">') == len(keys - solved)
+    for key in solved:
         (defined,) = [
             node.name
             for node in ast.parse(find_exercise(key).solution).body
@@ -275,7 +286,7 @@ def test_every_public_name_is_in_the_reference(pages):
     for module in (mamlkit, mamlkit.rl, mamlkit.course):
         text = pages[f"reference-{module.__name__}.html"]
         for name in module.__all__:
-            assert re.search(rf'id="[\w.]*\b{name}"', text), name
+            assert re.search(rf'id="[\w.-]*\b{name}"', text), name
     text = pages["reference-mamlkit.html"]
     assert "Built in" in text and "PosixPath" not in text
 
@@ -323,6 +334,8 @@ PICTURE = new_output(
     metadata={"image/png": {"alt": ALT, "width": 45, "height": 40}},
 )
 
+TEXT = new_output("stream", text="a < b\n")
+
 
 @pytest.fixture
 def course(make_chapter, monkeypatch, tmp_path):
@@ -335,10 +348,13 @@ def course(make_chapter, monkeypatch, tmp_path):
         executed.cells[1].outputs = [
             PICTURE,
             new_output("display_data", {"text/html": PLAY}),
-            new_output("stream", text="a < b\n"),
+            TEXT,
             new_output("display_data", {"text/html": "<table></table>"}),
             new_output("display_data", {"text/markdown": "**Q** $a$"}),
         ]
+        for cell, output in ((4, TEXT), (-1, PICTURE)):
+            nb.cells[cell].metadata["tags"] = ["hide-output"]
+            executed.cells[cell].outputs = [output]
         render.take_outputs(nb, executed)
         nbformat.write(nb, path)
         return path
@@ -366,12 +382,13 @@ def test_a_page_shows_what_the_chapter_shows(quick_hero, course):
     folder = course(repository=REPOSITORY)
     text = (folder / "03_try_a_thing.html").read_text()
     shown = Page(text)
-    (picture,) = shown.of("img")
+    picture, _ = shown.of("img")
     assert picture["alt"] == ALT
     assert (picture["width"], picture["height"]) == ("45", "40")
     with Image.open(folder / picture["src"]) as image:
         assert image.size == (90, 80)
     assert "a &lt; b" in text and PLAY in text
+    assert "Show the output" in shown.text and "Show the figure" in shown.text
     assert '<strong>Q</strong> <span class="katex">' in text
     # The comma stays with the formula before it.
     assert '<span class="after">,</span></span></span></span> and' in text
@@ -498,6 +515,8 @@ def test_a_picture_without_words_is_refused():
         ("report_claims(SCALE)", ["hide-input"], "Code of the table"),
         ("show(fig, alt='a')", ["hide-input"], "Code of the figure"),
         ("1 + 1", ["hide-input"], "Code"),
+        ("# Figure: two waves\nshow(fig)", ["hide-input"],
+         "Code · Figure: two waves"),
         ("1 + 1", [], None),
     ],
 )  # fmt: skip
@@ -621,6 +640,17 @@ def test_a_public_name_must_exist_and_be_documented(monkeypatch):
     module_with(monkeypatch, LIMIT=object())
     with pytest.raises(ValueError, match="LIMIT is public and not docum"):
         api.reference("mamlkit.made", {})
+
+
+def test_a_name_that_no_page_shows_fails_the_build(
+    quick_hero, course, monkeypatch
+):
+    only = {"reference-mamlkit.rl": "mamlkit.rl"}
+    monkeypatch.setattr(assemble, "REFERENCES", only)
+    monkeypatch.setattr(api, "reference", lambda *_: "Nothing\n=======\n")
+    first = mamlkit.rl.__all__[0]
+    with pytest.raises(ValueError, match=f"reference: mamlkit.rl.{first}, "):
+        course()
 
 
 def test_the_reference_says_which_chapter_builds_a_function():

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from mamlkit.course.figures import WIDE
 from mamlkit.course.grammar import GREY
 from mamlkit.episodes import Episodes
 from mamlkit.tasks import Batch, Tasks
@@ -91,7 +92,7 @@ def draw_rounds(rounds: Tasks) -> Figure:
     n = len(rounds.query.y)
     height = -(-n // 2)
     fig, axes = plt.subplots(
-        height, 2, figsize=(8.4, 0.82 * height), squeeze=False
+        height, 2, figsize=(WIDE, 0.74 * height), squeeze=False
     )
     for number, ax in enumerate(axes.flat):
         ax.axis("off")

@@ -209,6 +209,126 @@ def beats_constants(rate_schedule):
 EXERCISES = by_key(
     Exercise(
         "4.1",
+        "my_meta_loss",
+        level=2,
+        minutes=10,
+        hints=(
+            "For every task: adapt on its support set, judge on its query "
+            "set. Then the mean.",
+            "Task i is Batch(tasks.support.x[i], tasks.support.y[i]) and the "
+            "like; torch.stack makes a tensor of a list of losses.",
+        ),
+        solution=MY_META_LOSS,
+        first=lambda: (square_start(), square, square_tasks(), 0.1, 1),
+        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
+        "from w = 1 after one step with lr = 0.1",
+        by_hand=lambda: 6.5,
+        draw=loss_problem,
+        orders=1,
+        forbidden=("meta_loss", "multi_step_loss", "anil_loss"),
+        mistakes=(
+            ("loss_fn(adapted, query)", "loss_fn(adapted, support)", SUPPORT),
+            ("torch.stack(losses).mean()", "sum(losses)", TAKE_MEAN),
+            ("torch.stack(losses).mean()", "losses[-1]", LAST_TASK),
+            (
+                "steps=steps",
+                "steps=1",
+                "You take one step, whatever steps says.",
+            ),
+            (
+                "adapt(params, loss_fn, support",
+                "adapt(params, loss_fn, query",
+                "You adapt on the query set: the answers have leaked.",
+            ),
+            (
+                "adapted = adapt(params",
+                "adapted = params = adapt(params",
+                "A task starts where the last one ended. Start every task at "
+                "params.",
+            ),
+            (
+                "loss_fn(adapted, query)",
+                "loss_fn(params, query)",
+                "You judge params, not what was adapted from them.",
+            ),
+            ("steps=steps", "steps=steps, first_order=True", FIRST_ORDER),
+            (
+                "torch.stack(losses).mean()",
+                "torch.tensor([loss.item() for loss in losses]).mean()",
+                ".item() cuts the graph. Keep the losses as tensors.",
+            ),
+            (
+                "    losses = []\n",
+                "    return meta_loss(params, loss_fn, tasks, lr=lr, "
+                "steps=steps)\n"
+                "    losses = []\n",
+                "You call meta_loss",
+            ),
+        ),
+    ),
+    Exercise(
+        "4.2",
+        "my_walk",
+        level=2,
+        minutes=15,
+        the_one=True,
+        hints=(
+            "One iteration: draw tasks, take the gradient of meta_loss at "
+            "params, make a step against it.",
+            "grad(meta_loss)(params, loss_fn, draw_tasks(), lr=lr) is a dict "
+            "like params. Append every new dict to a list that begins with "
+            "the start.",
+        ),
+        solution=MY_WALK,
+        first=first_walk,
+        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
+        "from w = 1, two iterations with lr = 0.1, meta_lr = 0.5",
+        by_hand=lambda: [{"w": 1.0}, {"w": 2.52}, {"w": 3.0672}],
+        draw=walk_problem,
+        mistakes=(
+            (
+                "- meta_lr *",
+                "+ meta_lr *",
+                "You walk uphill: subtract the gradient.",
+            ),
+            (
+                "- meta_lr *",
+                "- lr *",
+                "The outer step has the inner loop's rate: use meta_lr.",
+            ),
+            ("lr=lr)", "lr=lr, first_order=True)", FIRST_ORDER),
+            (
+                "lr=lr)",
+                "lr=lr, steps=0)",
+                "Nothing is adapted: this is joint training, which looks for "
+                "the best place before any step.",
+            ),
+            (
+                "    for _ in range(iterations):\n",
+                "    tasks = draw_tasks()\n"
+                "    for _ in range(iterations):\n"
+                "        draw_tasks = lambda: tasks\n",
+                "You draw tasks once. Every iteration needs new ones: θ "
+                "should become good for the family.",
+            ),
+            (
+                "walk = [params]",
+                "walk = []",
+                "The walk lacks its start: put the first params into the "
+                "list, too.",
+            ),
+            ("    return walk", "    return params", "but is a dict"),
+            (
+                "        params = {n: params[n] - meta_lr * grads[n] for n "
+                "in params}\n",
+                "        for n in params:\n"
+                "            params[n] = params[n] - meta_lr * grads[n]\n",
+                "You changed params itself",
+            ),
+        ),
+    ),
+    Exercise(
+        "4.3",
         "meta_gradient_by_hand",
         level=1,
         minutes=5,
@@ -260,7 +380,7 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "4.2",
+        "4.4",
         "finite_difference",
         level=2,
         minutes=10,
@@ -327,7 +447,7 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "4.3",
+        "4.5",
         "mended_meta_gradient",
         level=2,
         minutes=15,
@@ -370,126 +490,6 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "4.4",
-        "my_meta_loss",
-        level=2,
-        minutes=10,
-        hints=(
-            "For every task: adapt on its support set, judge on its query "
-            "set. Then the mean.",
-            "Task i is Batch(tasks.support.x[i], tasks.support.y[i]) and the "
-            "like; torch.stack makes a tensor of a list of losses.",
-        ),
-        solution=MY_META_LOSS,
-        first=lambda: (square_start(), square, square_tasks(), 0.1, 1),
-        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
-        "from w = 1 after one step with lr = 0.1",
-        by_hand=lambda: 6.5,
-        draw=loss_problem,
-        orders=1,
-        forbidden=("meta_loss", "multi_step_loss", "anil_loss"),
-        mistakes=(
-            ("loss_fn(adapted, query)", "loss_fn(adapted, support)", SUPPORT),
-            ("torch.stack(losses).mean()", "sum(losses)", TAKE_MEAN),
-            ("torch.stack(losses).mean()", "losses[-1]", LAST_TASK),
-            (
-                "steps=steps",
-                "steps=1",
-                "You take one step, whatever steps says.",
-            ),
-            (
-                "adapt(params, loss_fn, support",
-                "adapt(params, loss_fn, query",
-                "You adapt on the query set: the answers have leaked.",
-            ),
-            (
-                "adapted = adapt(params",
-                "adapted = params = adapt(params",
-                "A task starts where the last one ended. Start every task at "
-                "params.",
-            ),
-            (
-                "loss_fn(adapted, query)",
-                "loss_fn(params, query)",
-                "You judge params, not what was adapted from them.",
-            ),
-            ("steps=steps", "steps=steps, first_order=True", FIRST_ORDER),
-            (
-                "torch.stack(losses).mean()",
-                "torch.tensor([loss.item() for loss in losses]).mean()",
-                ".item() cuts the graph. Keep the losses as tensors.",
-            ),
-            (
-                "    losses = []\n",
-                "    return meta_loss(params, loss_fn, tasks, lr=lr, "
-                "steps=steps)\n"
-                "    losses = []\n",
-                "You call meta_loss",
-            ),
-        ),
-    ),
-    Exercise(
-        "4.5",
-        "my_walk",
-        level=2,
-        minutes=15,
-        the_one=True,
-        hints=(
-            "One iteration: draw tasks, take the gradient of meta_loss at "
-            "params, make a step against it.",
-            "grad(meta_loss)(params, loss_fn, draw_tasks(), lr=lr) is a dict "
-            "like params. Append every new dict to a list that begins with "
-            "the start.",
-        ),
-        solution=MY_WALK,
-        first=first_walk,
-        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
-        "from w = 1, two iterations with lr = 0.1, meta_lr = 0.5",
-        by_hand=lambda: [{"w": 1.0}, {"w": 2.52}, {"w": 3.0672}],
-        draw=walk_problem,
-        mistakes=(
-            (
-                "- meta_lr *",
-                "+ meta_lr *",
-                "You walk uphill: subtract the gradient.",
-            ),
-            (
-                "- meta_lr *",
-                "- lr *",
-                "The outer step has the inner loop's rate: use meta_lr.",
-            ),
-            ("lr=lr)", "lr=lr, first_order=True)", FIRST_ORDER),
-            (
-                "lr=lr)",
-                "lr=lr, steps=0)",
-                "Nothing is adapted: this is joint training, which looks for "
-                "the left star.",
-            ),
-            (
-                "    for _ in range(iterations):\n",
-                "    tasks = draw_tasks()\n"
-                "    for _ in range(iterations):\n"
-                "        draw_tasks = lambda: tasks\n",
-                "You draw tasks once. Every iteration needs new ones: θ "
-                "should become good for the family.",
-            ),
-            (
-                "walk = [params]",
-                "walk = []",
-                "The walk lacks its start: put the first params into the "
-                "list, too.",
-            ),
-            ("    return walk", "    return params", "but is a dict"),
-            (
-                "        params = {n: params[n] - meta_lr * grads[n] for n "
-                "in params}\n",
-                "        for n in params:\n"
-                "            params[n] = params[n] - meta_lr * grads[n]\n",
-                "You changed params itself",
-            ),
-        ),
-    ),
-    Exercise(
         "4.6",
         "rate_schedule",
         level=3,
@@ -518,7 +518,7 @@ QUIZ = (
         ),
         (
             "The average support loss at θ.",
-            "That is joint training: the left star.",
+            "That is joint training, without an inner loop.",
         ),
         (
             "The distance between θ and every θ′.",

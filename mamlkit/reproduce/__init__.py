@@ -15,7 +15,15 @@ import torch
 from mamlkit.evaluate import mean_interval
 from mamlkit.paths import RESULTS, replacing
 
-EXPERIMENTS = ("sinusoid", "omniglot", "variants", "navigation", "speed")
+EXPERIMENTS = (
+    "sinusoid",
+    "omniglot",
+    "variants",
+    "features",
+    "inner_products",
+    "navigation",
+    "speed",
+)
 
 
 def row(

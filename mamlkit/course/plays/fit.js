@@ -416,7 +416,7 @@ function render({ model, el }) {
 
   here.every(() => {
     const wide = Math.floor(paper.clientWidth);
-    if (!wide) return;
+    if (wide < 60) return; // not laid out yet
     const high = Math.round(clamp(wide * 0.72, [260, 380]));
     paper.style.height = `${high}px`;
     width = wide - MARGIN.left - MARGIN.right;

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.course.figures import show
+from mamlkit.course.figures import WIDE, show
 from mamlkit.course.grammar import BLACK
 from mamlkit.course.plays.stage import COLOURS
 from mamlkit.course.waves import landscape
@@ -51,7 +51,7 @@ def show_places(tasks: Tasks, options: dict) -> None:
     fig, axes = plt.subplots(
         1,
         len(titles),
-        figsize=(8.0, 3.9),
+        figsize=(WIDE, 4.1),
         sharey=True,
         squeeze=False,
         layout="constrained",
@@ -65,7 +65,7 @@ def show_places(tasks: Tasks, options: dict) -> None:
         theta = _lowest(landscape(ax, objective))
         before, after = (objective(theta, n).item() for n in (0, last))
         _draw_lanes(ax, theta, tasks, options)
-        ax.set_title(f"{title}: {before:.2f} → {after:.2f}")
+        ax.set_title(f"{title}:\n{before:.2f} → {after:.2f}")
         said.append(
             f"{title} is amplitude {theta['amplitude']:.1f}, phase "
             f"{theta['phase']:.1f}; from there the steps take the mean loss "
@@ -117,7 +117,7 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     loss_fn = functional_loss(model, F.mse_loss)
     truth = wave[0] * torch.sin(grid - wave[1])
     fig, axes = plt.subplots(
-        1, 3, figsize=(8.4, 3.0), sharey=True, layout="constrained"
+        1, 3, figsize=(WIDE, 3.2), sharey=True, layout="constrained"
     )
     errors = {}
     styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))

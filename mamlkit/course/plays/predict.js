@@ -1,5 +1,5 @@
 // Predict, commit, reveal: a question, and outputs that stay shut until it is
-// answered. The same file counts, at a chapter's end, how often you were right.
+// answered. At a chapter's end the same file counts how often you were right.
 
 const ANSWERED = "mamlkit-predict"; // an event, for the count on the same page
 

@@ -183,13 +183,15 @@ export function stage(el, { name, label, style, colours, speaks = true }) {
     watcher.observe(node, { attributes: true, attributeFilter: ["class",
       "style", "data-theme", "data-mode", "data-jp-theme-name"] });
   dark.addEventListener("change", soon);
+  addEventListener("beforeprint", theme);
   const width = new ResizeObserver(() => {
     theme();
     redraws.forEach((redraw) => redraw());
   });
   width.observe(root);
   endings.push(() => watcher.disconnect(), () => width.disconnect(),
-    () => dark.removeEventListener("change", soon));
+    () => dark.removeEventListener("change", soon),
+    () => removeEventListener("beforeprint", theme));
 
   let speaking;
   here.say = (text) => { // once hands rest, or every drag would be a speech

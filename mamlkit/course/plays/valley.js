@@ -647,7 +647,7 @@ function render({ model, el }) {
   let was = 0;
   here.every(() => {
     const wide = Math.floor(left.clientWidth);
-    if (!wide) return;
+    if (wide < 60) return; // not laid out yet
     const tall = Math.round(wide > 360 ? wide * 0.92 : wide);
     const resized = was !== (was = wide);
     width = wide - MARGIN.left - MARGIN.right;

@@ -3,6 +3,7 @@
 import inspect
 import re
 import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -40,7 +41,7 @@ def reference(room: str, built_in: dict[str, str]) -> str:
         headline = inspect.getdoc(import_module(home)).split("\n\n")[0]
         lines += [f"``{home}``", "-" * (len(home) + 4), ""]
         lines += [*map(in_rst, headline.split("\n")), ""]
-        for name in sorted(by_home[home], key=str.lower):
+        for name in sorted(by_home[home], key=partial(_place, module)):
             lines += _entry(module, home, name)
             if name in built_in:
                 page = built_in[name]
@@ -84,6 +85,14 @@ def in_rst(line: str) -> str:
             part = f"\\ {part}"
         parts[2 * at] = part
     return "".join(parts)
+
+
+def _place(room: ModuleType, name: str) -> tuple[bool, str]:
+    """Put a module before its functions, and those by the alphabet.
+
+    From its source, Sphinx leads back to where it first met the module.
+    """
+    return not inspect.ismodule(getattr(room, name)), name.lower()
 
 
 def _home(room: ModuleType, name: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -200,3 +201,18 @@ def _run_sphinx(source: Path, made: Path, settings: dict) -> None:
     ]
     if found:
         raise ValueError("\n".join(found))
+    missing = _undocumented(sphinx)
+    if missing:
+        raise ValueError(f"not in the reference: {', '.join(missing)}")
+
+
+def _undocumented(sphinx: Sphinx) -> list[str]:
+    """List the public names that a page of the reference does not show."""
+    objects = sphinx.env.domains.python_domain.get_objects()
+    shown = {(at, path.split(".")[-1]) for path, _, _, at, *_ in objects}
+    return [
+        f"{room}.{name}"
+        for at, room in REFERENCES.items()
+        for name in import_module(room).__all__
+        if (at, name) not in shown
+    ]

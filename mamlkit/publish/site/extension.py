@@ -48,7 +48,10 @@ def _name_outputs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
     """Give folded outputs a name of their own; myst-nb gives the code's."""
     for fold in doctree.findall(nodes.Element):
         if "prompt_show" in fold and "below-input" in fold["classes"]:
-            fold["prompt_show"] = fold["prompt_hide"] = "What came out"
+            shown = "".join(raw.astext() for raw in fold.findall(nodes.raw))
+            name = "figure" if 'class="figure"' in shown else "output"
+            fold["prompt_show"] = f"Show the {name}"
+            fold["prompt_hide"] = f"Hide the {name}"
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:

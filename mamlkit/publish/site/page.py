@@ -62,7 +62,7 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
                 if not asked or not _is_verdict(output)
             ]
         if asked:
-            name = f"exercise-{asked[1].replace('.', '-')}"
+            name = f"answers-{asked[1].replace('.', '-')}"
             cells.append(_markdown(_exercise(asked[1]), name))
     nb.cells = cells
     return files
@@ -100,13 +100,16 @@ def cover(nb: NotebookNode) -> bytes | None:
 
 
 def _name_fold(cell: NotebookNode) -> None:
-    """Say on a cell's folded code what it is."""
+    """Say on a cell's folded code what it is: best by its own comment."""
     tags = cell.metadata.get("tags", [])
     defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
+    comment = re.match(r"# ?(.*\S)", cell.source)
     if "hide-input" not in tags:
         return
     if "setup" in tags:
         name = "Set-up"
+    elif comment:
+        name = f"Code · {comment[1]}"
     elif defined:
         name = f"Code: {', '.join(defined)}"
     elif "report_claims(" in cell.source:
@@ -192,7 +195,7 @@ def _quiz(chapter: str, inline: Inline) -> str:
 
 
 def _exercise(key: str) -> str:
-    """Offer an exercise's hints and its solution, folded."""
+    """Offer an exercise's hints and, unless it is open, its solution."""
     exercise = find_exercise(key)
     lines = [
         '<div class="exercise">',
@@ -205,12 +208,17 @@ def _exercise(key: str) -> str:
             f"<details><summary>Hint {number}</summary>"
             f"<p>{escape(hint)}</p></details>"
         )
-    lines += [
-        "<details><summary>Solution</summary>",
-        "",
-        f"```python\n{exercise.solution.strip()}\n```",
-        "",
-        "</details>",
-        "</div>",
-    ]
-    return "\n".join(lines)
+    if exercise.solution:
+        lines += [
+            "<details><summary>Solution</summary>",
+            "",
+            f"```python\n{exercise.solution.strip()}\n```",
+            "",
+            "</details>",
+        ]
+    else:
+        lines.append(
+            '<p class="open">This exercise is open: many answers are right, '
+            "and none is given.</p>"
+        )
+    return "\n".join([*lines, "</div>"])

@@ -24,6 +24,21 @@ showRoute();
 
 for (const fold of document.querySelectorAll("details.hide > summary"))
   fold.removeAttribute("aria-label"); // "Toggle hidden content"
+// When a window is resized, the theme lets keys reach what scrolls. What a
+// fold hides does not scroll until it is open.
+document.addEventListener("toggle",
+  () => dispatchEvent(new Event("resize")), true);
+
+// On paper: light, and open where a reader could not open it -----------------
+
+let onScreen; // light or dark
+addEventListener("beforeprint", () => {
+  onScreen = page.dataset.theme;
+  page.dataset.theme = "light";
+  for (const fold of document.querySelectorAll("details.below-input"))
+    fold.open = true;
+});
+addEventListener("afterprint", () => { page.dataset.theme = onScreen; });
 
 // The search, from a folder --------------------------------------------------
 
@@ -74,6 +89,23 @@ async function mount(place) {
   const { render } = typeof made === "function" ? await made() : made;
   place.dataset.mounted = "";
   await render({ model: modelOf(state), el: place });
+  putAway(pictureOf(place), place);
+}
+
+/** The picture that a cell has beside its play, for who only reads. */
+function pictureOf(place) {
+  const before = place.closest(".output")?.previousElementSibling;
+  return before?.querySelector(":scope > .figure") && before;
+}
+
+/** Fold a picture beneath the play that shows the same, and more. */
+function putAway(picture, place) {
+  if (!picture) return;
+  const fold = document.createElement("details");
+  fold.className = "still";
+  fold.innerHTML = "<summary>The same as a picture</summary>";
+  place.closest(".output").after(fold);
+  fold.append(picture);
 }
 
 const places = document.querySelectorAll(".mamlkit-play[data-play]");
