@@ -13,6 +13,8 @@ from torch import Tensor
 
 from mamlkit.tasks import Batch, Tasks
 
+__all__ = ["nearest_centroid", "nearest_example", "ridge", "support_mean"]
+
 
 def nearest_example(tasks: Tasks) -> Tensor:
     """Answer with the label of the nearest support example.

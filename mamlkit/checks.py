@@ -350,7 +350,9 @@ def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
             )
 
 
-def choices(objective: Callable, keep: str, validate, patience, clip) -> None:
+def choices(
+    objective: Callable, keep: str, validate, patience, clip, optimizer
+) -> None:
     """Refuse choices that contradict each other, or do nothing."""
     if keep not in ("last", "best"):
         raise ValueError(f'keep must be "last" or "best", got {keep!r}')
@@ -358,6 +360,12 @@ def choices(objective: Callable, keep: str, validate, patience, clip) -> None:
         raise ValueError('keep="best" and patience need validate')
     if clip is not None and not 0 < clip:
         raise ValueError(f"clip must be > 0, got {clip}")
+    if optimizer is not None and not callable(optimizer):
+        raise ValueError(
+            "optimizer must be a class or function, as torch.optim.SGD or "
+            "partial(torch.optim.SGD, momentum=0.9), called with parameters "
+            f"and lr=meta_lr; got a finished {type(optimizer).__name__}"
+        )
     if isinstance(objective, partial):
         for name, value in objective.keywords.items():
             for t in inputs.tensors(value):

@@ -135,7 +135,7 @@ def meta_train(
     checks.numbers(n_tasks, iterations, steps, tasks_at_once, patience)
     first_factor = schedule(0) if schedule and iterations else 1.0
     checks.training(model, criterion, generator, meta_lr, first_factor)
-    checks.choices(objective, keep, validate, patience, clip)
+    checks.choices(objective, keep, validate, patience, clip, optimizer)
     checks.sampler(sample_tasks, n_tasks, generator)
     rank, world = ranks.join()
     own: Params = {

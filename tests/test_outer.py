@@ -775,3 +775,9 @@ def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
         change["inner_lr"] = {name: r / 2 for name, r in rates.items()}
     with pytest.raises(ValueError, match=match):
         train(checkpoint=tmp_path / "run.pt", **change)
+
+
+def test_an_optimizer_that_is_already_made_is_refused():
+    made = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ValueError, match="class or function.* finished SGD"):
+        train(optimizer=made)
