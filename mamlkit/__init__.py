@@ -1,10 +1,12 @@
 """Model-Agnostic Meta-Learning, as the course builds it."""
 
+from mamlkit.arrays import TaskArrays
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.datasets.faces import load_faces
 from mamlkit.datasets.glyphs import load_glyphs
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.datasets.people import load_people, read_picture
+from mamlkit.deploy import adapted_model
 from mamlkit.episodes import Episodes
 from mamlkit.evaluate import (
     adaptation_curve,
@@ -29,12 +31,12 @@ from mamlkit.objectives import (
     reptile_loss,
 )
 from mamlkit.outer import History, cosine, meta_train
+from mamlkit.rules import adam, momentum
 from mamlkit.tasks import (
     Batch,
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
-    TaskArrays,
     Tasks,
     in_chunks,
     map_tasks,
@@ -55,8 +57,10 @@ __all__ = [
     "TaskArrays",
     "Tasks",
     "Wave",
+    "adam",
     "adapt",
     "adaptation_curve",
+    "adapted_model",
     "anil_loss",
     "conjugate_gradients",
     "cosine",
@@ -76,6 +80,7 @@ __all__ = [
     "mean_interval",
     "meta_loss",
     "meta_train",
+    "momentum",
     "multi_step_loss",
     "one_by_one",
     "proximal_loss",

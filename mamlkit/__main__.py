@@ -7,6 +7,7 @@ runs. Heavy imports wait until a command needs them.
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from mamlkit import __version__
@@ -31,6 +32,10 @@ def main(argv: list[str] | None = None) -> int:
         2 for a mistake in the arguments or a package that is missing, 130
         when interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot write a character shows its number.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         return args.command(args) or 0

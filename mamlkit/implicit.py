@@ -46,7 +46,8 @@ def conjugate_gradients(
 
     Args:
         product: v -> A v, for a symmetric, positive definite A. Along a
-            direction where it is not positive, x stays.
+            direction where it is not positive, or once nothing is left to
+            solve, x stays.
         target: b, name -> tensor.
         steps: products besides the first; 0 returns b, and as many as b has
             entries solve exactly.
@@ -69,7 +70,7 @@ def conjugate_gradients(
         ahead = product(direction)
         # pyrefly: ignore[unbound-name]
         size, curvature = dot(residual, residual), dot(direction, ahead)
-        fine = curvature > 0
+        fine = (curvature > 0) & (size > 0)
         length = torch.where(fine, size / curvature, 0)
         x = add(x, length, direction)
         residual = add(residual, -length, ahead)
@@ -156,6 +157,7 @@ def imaml_loss(
         ValueError: as in `meta_loss` and `implicit_gradient`.
     """
     checks.tasks(tasks, over_tasks)
+    checks.frozen(params)
     start = {name: value.detach() for name, value in params.items()}
     tied = proximal_loss(loss_fn, start, strength=strength)
     solver = {"strength": strength, "cg_steps": cg_steps}

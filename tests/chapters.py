@@ -19,6 +19,8 @@ MAX_WORDS = 3500
 MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
 
+# Arguments of shipped functions that the chapters' copies do not have.
+PRACTICE = {"places", "groups", "rule", "adapted"}
 # Chapters are brought into the new form one by one. One whose set-up is
 # folded has been, and keeps `new_form_faults` too; with True, all must.
 ALL_CONVERTED = False
@@ -289,9 +291,12 @@ class _Plain(ast.NodeTransformer):
     """Strip what a copy may differ in: docstrings, annotations, checks.
 
     Checks are calls of `checks.…`, as statements or around a value, and of a
-    module's own private functions, decorators among them. `to_device` and
-    `device=` say where tensors are, and `tie_weights` of `functional_call`
-    only saves time.
+    module's own private functions, decorators among them. The chapters'
+    models have one input, so `inputs.…` stands for its first argument;
+    `to_device` and `device=` say where tensors are, and `tie_weights` of
+    `functional_call` only saves time. What else practice asks for are
+    arguments in `PRACTICE`, with values that bear their names, and an `if`
+    on them.
     """
 
     def visit_arg(self, node):
@@ -312,18 +317,35 @@ class _Plain(ast.NodeTransformer):
         plumbing = isinstance(node.value, ast.Call) and (
             _checks(node.value) or ast.unparse(node.value.func) == "to_device"
         )
+        plumbing |= [*map(ast.unparse, node.targets)] == ["places"]
         return None if plumbing else self.generic_visit(node)
 
     def visit_Call(self, node):
         # checks.scalar(loss) returns the loss.
-        return (
-            self.visit(node.args[0])
-            if _checks(node)
-            else (self.generic_visit(node))
-        )
+        aside = _checks(node) or ast.unparse(node.func).startswith("inputs.")
+        return self.visit(node.args[0]) if aside else self.generic_visit(node)
 
     def visit_keyword(self, node):
-        return None if node.arg in ("tie_weights", "device") else node
+        aside = node.arg in ("tie_weights", "device")
+        aside |= node.arg in PRACTICE and ast.unparse(node.value) == node.arg
+        return None if aside else self.generic_visit(node)
+
+    def visit_arguments(self, node):
+        kept = [
+            (arg, default)
+            for arg, default in zip(node.kwonlyargs, node.kw_defaults)
+            if arg.arg not in PRACTICE or default is None
+        ]
+        node.kwonlyargs = [arg for arg, _ in kept]
+        node.kw_defaults = [default for _, default in kept]
+        while node.args and node.args[-1].arg in PRACTICE:
+            node.args.pop()
+            node.defaults.pop()
+        return self.generic_visit(node)
+
+    def visit_If(self, node):
+        named = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+        return None if named & PRACTICE else self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
         node.returns = None

@@ -14,6 +14,7 @@ from browser import SCREENSHOTS
 from packaging.requirements import Requirement
 
 import mamlkit
+import mamlkit.baselines
 import mamlkit.rl
 from mamlkit.paths import ROOT
 
@@ -195,7 +196,7 @@ def test_public_names_exist_and_are_documented():
         assert getattr(mamlkit, name).__doc__, name
 
 
-@pytest.mark.parametrize("module", [mamlkit, mamlkit.rl])
+@pytest.mark.parametrize("module", [mamlkit, mamlkit.baselines, mamlkit.rl])
 def test_public_signatures_say_their_types(module):
     for name in module.__all__:
         thing = getattr(module, name)

@@ -26,7 +26,7 @@ def params_of(net):
 def tasks(n_tasks=3, k_shot=2, k_query=2):
     g = torch.Generator().manual_seed(0)
     images = torch.rand(8, 20, 1, 28, 28, generator=g)
-    return Episodes(images, 5).sample(
+    return Episodes(images, 5, rotations=True).sample(
         n_tasks, k_shot=k_shot, k_query=k_query, generator=g
     )
 

@@ -23,7 +23,7 @@ from mamlkit.reproduce.omniglot_settings import LEARNED
 def tasks(n_tasks=3, k_query=2):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(8, 20, 1, 28, 28, generator=generator)
-    return Episodes(images, 5).sample(
+    return Episodes(images, 5, rotations=True).sample(
         n_tasks, k_shot=1, k_query=k_query, generator=generator
     )
 
@@ -238,7 +238,7 @@ def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
 
     def watched(images, n_way):
         seen.append(images)
-        return Episodes(images, n_way)
+        return Episodes(images, n_way, rotations=True)
 
     monkeypatch.setattr(training, "Episodes", watched)
     run("--model", "mlp", "--name", "mirrored", "--mirror")

@@ -32,7 +32,7 @@ def sample(n_tasks=3, *, generator, k_shot=2, k_query=1):
     images = torch.rand(
         8, 20, 1, 6, 6, generator=torch.Generator().manual_seed(1)
     )
-    return Episodes(images, 5).sample(
+    return Episodes(images, 5, rotations=True).sample(
         n_tasks, k_shot=k_shot, k_query=k_query, generator=generator
     )
 

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import sys
@@ -80,6 +81,34 @@ def test_failing_claim_and_broken_cell_fail_the_run(course, tmp_path, capsys):
     course("04_break")
     assert main(["run", "04", "--out", str(out)]) == 0
     assert not (out / "04_break.traceback.txt").exists()
+
+
+# A claim in characters that an old console does not have.
+GREEK = {"loose": 'claim("θ′ ≈ θ.", True, "±1")'}
+
+
+def test_a_console_that_is_not_utf8_shows_what_it_can(
+    course, tmp_path, monkeypatch
+):
+    course("03_try_a_thing", **GREEK)
+    shown = io.BytesIO()
+    console = io.TextIOWrapper(shown, encoding="ascii", write_through=True)
+    monkeypatch.setattr(sys, "stdout", console)
+    assert main(["run", "--out", str(tmp_path / "out")]) == 0
+    assert b"\\u03b8\\u2032 \\u2248 \\u03b8." in shown.getvalue()
+    (chapter,) = report(tmp_path / "out")["chapters"]
+    assert chapter["claims"][1]["text"] == "θ′ ≈ θ."
+
+
+def test_the_report_is_there_before_it_is_printed(
+    course, tmp_path, monkeypatch
+):
+    path = course("03_try_a_thing", **GREEK)
+    console = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", console)
+    with pytest.raises(UnicodeEncodeError):
+        runner.run([path], out=tmp_path / "out")
+    assert report(tmp_path / "out")["chapters"][0]["claims"]
 
 
 def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):

@@ -22,6 +22,7 @@ from nbformat.v4 import new_output
 from PIL import Image
 
 import mamlkit
+import mamlkit.baselines
 import mamlkit.course
 import mamlkit.rl
 from mamlkit.__main__ import main
@@ -283,7 +284,7 @@ def test_the_first_page_has_a_card_for_each_chapter(built_site, pages):
 
 
 def test_every_public_name_is_in_the_reference(pages):
-    for module in (mamlkit, mamlkit.rl, mamlkit.course):
+    for module in (mamlkit, mamlkit.baselines, mamlkit.rl, mamlkit.course):
         text = pages[f"reference-{module.__name__}.html"]
         for name in module.__all__:
             assert re.search(rf'id="[\w.-]*\b{name}"', text), name

@@ -34,7 +34,7 @@ def deal(images: Tensor, n_rounds: int, generator: torch.Generator) -> Tasks:
         support.x of shape (rounds, 5, 1, 28, 28), query.x (rounds, 1, 1, 28,
         28), query.y (rounds, 1): which of the five, 0 to 4, is right.
     """
-    tasks = Episodes(images, WAYS).sample(
+    tasks = Episodes(images, WAYS, rotations=True).sample(
         n_rounds, k_shot=1, k_query=1, generator=generator
     )
     on = generator.device

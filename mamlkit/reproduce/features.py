@@ -175,7 +175,7 @@ def best_head(
 
 def many_queries(args: Namespace) -> Tasks:
     """Draw test tasks with 15 queries a class, to compare features on."""
-    return Episodes(load_omniglot("test"), args.ways).sample(
+    return Episodes(load_omniglot("test"), args.ways, rotations=True).sample(
         args.moved_tasks,
         k_shot=args.shots,
         k_query=15,

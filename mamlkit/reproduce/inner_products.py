@@ -181,7 +181,7 @@ def measure(
     """Measure likeness and the three slopes at one θ: rows of the result."""
     loss_fn = functional_loss(CNN(args.ways), F.cross_entropy)
     sample = partial(
-        Episodes(load_omniglot("val"), args.ways).sample,
+        Episodes(load_omniglot("val"), args.ways, rotations=True).sample,
         generator=torch.Generator().manual_seed(1_000_004),
     )
     pairs = sample(args.tasks, k_shot=2, k_query=2)
@@ -195,7 +195,7 @@ def measure(
         a, b = (gradients(loss_fn, p, half) for half in halves(pairs))
         return (a * b).sum(1)
 
-    train = Episodes(load_omniglot("train"), args.ways).sample(
+    train = Episodes(load_omniglot("train"), args.ways, rotations=True).sample(
         args.tasks,
         k_shot=SHOTS - 1,
         k_query=1,
@@ -228,7 +228,9 @@ def learn(
 
     def judge(params, squares, split, n_tasks):
         walk = reptile.adam_walk(loss_fn, params, squares, lr=1e-3)
-        tasks = Episodes(load_omniglot(split), args.ways).sample(
+        tasks = Episodes(
+            load_omniglot(split), args.ways, rotations=True
+        ).sample(
             n_tasks,
             k_shot=1,
             k_query=1,
@@ -243,7 +245,7 @@ def learn(
     history, squares = reptile.train(
         net,
         partial(
-            Episodes(load_omniglot("train"), args.ways).sample,
+            Episodes(load_omniglot("train"), args.ways, rotations=True).sample,
             k_shot=SHOTS - 1,
             k_query=1,
         ),

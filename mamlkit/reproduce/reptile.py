@@ -19,9 +19,15 @@ from torch.func import grad
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from mamlkit.checkpoint import resume, save_training, training_settings
+from mamlkit.checkpoint import (
+    load_training,
+    resume,
+    save_training,
+    training_settings,
+)
+from mamlkit.history import History, Run, mark
 from mamlkit.inner import LossFn, Params
-from mamlkit.outer import CHECKPOINT_SECONDS, History
+from mamlkit.outer import CHECKPOINT_SECONDS
 from mamlkit.reproduce.judge import Walk
 from mamlkit.tasks import Batch, Tasks
 
@@ -85,11 +91,12 @@ def train(
     generator = torch.Generator().manual_seed(args.seed)
     numbers = ("iterations", "tasks", "batch", "inner_lr", "meta_lr", "anneal")
     settings = training_settings(
-        generator, train, shapes=params,
+        generator, params, objective=train,
         **{name: getattr(args, name) for name in numbers},
     )  # fmt: skip
-    start = resume(checkpoint, settings, history, inner, generator)
-    save = partial(save_training, checkpoint, settings, history, inner)
+    run = Run(params, inner, [args.inner_lr], generator, history)
+    resume(run, load_training(checkpoint, settings, args.iterations))
+    start = run.done
     if batches_of is None:
         batches_of = partial(cut, size=args.batch)
     validate_after = {(i + 1) * args.iterations // 20 for i in range(20)}
@@ -116,11 +123,12 @@ def train(
         if validate and i + 1 in validate_after:
             found = float(validate(params, squares_of(net, inner)))
             history.validation.append((i + 1, found))
+        mark(run, i + 1)
         if checkpoint and history.seconds - saved_at > CHECKPOINT_SECONDS:
-            save(i + 1, generator.get_state())
+            save_training(checkpoint, settings, run)
             saved_at = history.seconds
     if checkpoint and start < args.iterations:
-        save(args.iterations, generator.get_state())
+        save_training(checkpoint, settings, run)
     with torch.no_grad():
         for name, p in net.named_parameters():
             p.copy_(params[name])

@@ -35,7 +35,7 @@ def build(model: str, ways: int, width: int = 64) -> nn.Module:
 
 def draw(split: str, args: Namespace, n_tasks: int) -> Tasks:
     """Draw tasks with K queries a class, always the same ones."""
-    return Episodes(load_omniglot(split), args.ways).sample(
+    return Episodes(load_omniglot(split), args.ways, rotations=True).sample(
         n_tasks,
         k_shot=args.shots,
         k_query=args.shots,
@@ -174,7 +174,7 @@ def training_tasks(args: Namespace) -> Callable[..., Tasks]:
         images = torch.cat([images, load_omniglot("val")])
     if args.mirror:
         images = torch.cat([images, images.flip(-1)])
-    sample = Episodes(images, args.ways).sample
+    sample = Episodes(images, args.ways, rotations=True).sample
     return jittered(sample) if args.jitter else sample
 
 

@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import Params
 from mamlkit.rl.navigation import navigate
 
@@ -129,7 +131,10 @@ def roll_out(
         ValueError: a count is below 1, or `goals` has another shape.
     """
     _check_rollout(params, goals, rollouts, horizon)
-    act = vmap(lambda p, states: functional_call(policy, p, (states,)))
+    places = calling.places(policy)
+    act = vmap(
+        lambda p, states: functional_call(policy, p, (states,), places=places)
+    )
     size = (horizon, len(goals), rollouts, params["log_std"].shape[-1])
     position, goals = goals.new_zeros(*size[1:3], 2), goals[:, None]
     alive = position[..., 0] + 1

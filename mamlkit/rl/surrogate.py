@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import LossFn
 from mamlkit.rl.policy import Rollouts, log_prob
 
@@ -164,10 +165,13 @@ def policy_loss(policy: nn.Module, surrogate: Surrogate) -> LossFn:
         loss_fn(params, experience) -> scalar, minus the mean of the
         surrogate over the time steps of one task's episodes.
     """
+    places = calling.places(policy)
 
     def loss_fn(params, experience):
         states, actions, advantages, alive = experience
-        mean, log_std = functional_call(policy, params, (states,))
+        mean, log_std = functional_call(
+            policy, params, (states,), places=places
+        )
         log_probs = log_prob(mean, log_std, actions)
         terms = surrogate(log_probs, advantages)
         return -(terms * alive).sum() / alive.sum()

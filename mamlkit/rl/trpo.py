@@ -4,8 +4,10 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.func import grad_and_value, vjp, vmap
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import Params, adapt
 from mamlkit.rl.policy import kl_divergence, log_prob, repeat, roll_out
 from mamlkit.rl.surrogate import (
@@ -45,8 +47,9 @@ def flat_conjugate_gradients(
     """
     x, residual = torch.zeros_like(target), target
     direction, size = target, target @ target
+    rounding = torch.finfo(target.dtype).eps ** 2
     for _ in range(iterations):
-        if size <= 1e-10 * (target @ target):
+        if size <= rounding * (target @ target):
             break
         image = product(direction)
         length = size / (direction @ image)
@@ -175,6 +178,7 @@ def meta_trpo_step(
         the new θ, and the mean reward sum after adapting from the old one.
     """
     loss_fn = policy_loss(policy, surrogate)
+    places = calling.places(policy)
 
     def gather(stacked):
         return roll_out(
@@ -188,7 +192,9 @@ def meta_trpo_step(
         )
 
     def distribution(params, states):
-        mean, log_std = functional_call(policy, params, (states,))
+        mean, log_std = functional_call(
+            policy, params, (states,), places=places
+        )
         return mean, log_std.expand(1, 1, -1)
 
     def actor(before, after):

@@ -14,6 +14,7 @@ from sphinx.pycode import ModuleAnalyzer
 
 ROOMS = {
     "mamlkit": "The algorithm",
+    "mamlkit.baselines": "What a meta-learner has to beat",
     "mamlkit.rl": "Reinforcement learning",
     "mamlkit.course": "What chapters import",
 }
