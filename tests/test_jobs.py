@@ -1,4 +1,4 @@
-"""README's part for one's own project, as it is written there.
+"""README's and USING's code for one's own project, as it is written there.
 
 Three jobs: a table in groups, own images with an own network, and a head on
 a frozen encoder.
@@ -16,16 +16,17 @@ import mamlkit
 from mamlkit import adaptation_curve, adapted_model, anil_loss, meta_train
 from mamlkit.paths import ROOT
 
-SECTION = (
-    (ROOT / "README.md")
-    .read_text(encoding="utf-8")
-    .split("## mamlkit in your project")[1]
-    .split("\n## ")[0]
+README, USING = (
+    (ROOT / name).read_text(encoding="utf-8")
+    for name in ("README.md", "USING.md")
 )
+SECTION = README.split("## mamlkit in your project")[1].split("
+## ")[0]
+WRITTEN = SECTION + USING
 JOBS = dict(
     zip(
         ("table", "images", "head"),
-        re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL),
+        re.findall(r"```python\n(.*?)```", WRITTEN, re.DOTALL),
         strict=True,
     )
 )
@@ -65,10 +66,10 @@ def test_a_job_takes_under_40_lines_and_does_it(name, tmp_path):
 
 
 def test_what_the_text_names_exists():
-    for name in re.findall(r"\bmk\.(\w+)", SECTION):
+    for name in re.findall(r"\bmk\.(\w+)", WRITTEN):
         assert hasattr(mamlkit, name), name
     known = {"norm_layer", "track_running_stats"}
     for function in (meta_train, adaptation_curve, adapted_model, anil_loss):
         known |= {*inspect.signature(function).parameters}
-    for name in re.findall(r"`[^`\n]*?(\w+)=", SECTION):
+    for name in re.findall(r"`[^`\n]*?(\w+)=", WRITTEN):
         assert name in known, name

@@ -96,7 +96,10 @@ def test_a_chapter_without_promise_or_minutes_is_refused(
         chapter_map(chapter("01", first))
 
 
-@pytest.mark.parametrize("path", FILES, ids=["README", "data/README"])
+WRITTEN = [*FILES, ROOT / "USING.md"]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
 def test_links_lead_to_files(path):
     text = path.read_text()
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
