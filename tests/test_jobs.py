@@ -20,8 +20,7 @@ README, USING = (
     (ROOT / name).read_text(encoding="utf-8")
     for name in ("README.md", "USING.md")
 )
-SECTION = README.split("## mamlkit in your project")[1].split("
-## ")[0]
+SECTION = README.split("## mamlkit in your project")[1].split("\n## ")[0]
 WRITTEN = SECTION + USING
 JOBS = dict(
     zip(
