@@ -420,7 +420,7 @@ QUIZ = (
             "one that need not be the wave.",
         ),
         (
-            "It is below that of answering 0.",
+            "It is below that of predicting 0.",
             "In section 2 it was above, on average over the waves.",
         ),
     ),
