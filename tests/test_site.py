@@ -515,6 +515,8 @@ def test_a_picture_without_words_is_refused():
         ("claim('a', True, 1)", ["hide-input"], "Code of the claim"),
         ("report_claims(SCALE)", ["hide-input"], "Code of the table"),
         ("show(fig, alt='a')", ["hide-input"], "Code of the figure"),
+        ('SCALE = "ci"\nSEED = 0  # zero', ["parameters"],
+         "Parameters · SCALE, SEED"),
         ("1 + 1", ["hide-input"], "Code"),
         ("# Figure: two waves\nshow(fig)", ["hide-input"],
          "Code · Figure: two waves"),

@@ -47,6 +47,7 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
+        _fold_parameters(cell)
         _name_fold(cell)
         asked = _CHECK.search(cell.source)
         quiz = _QUIZ.search(cell.source)
@@ -99,6 +100,13 @@ def cover(nb: NotebookNode) -> bytes | None:
     return small.getvalue()
 
 
+def _fold_parameters(cell: NotebookNode) -> None:
+    """Fold what only who runs the notebook can turn."""
+    tags = cell.metadata.get("tags", [])
+    if "parameters" in tags and "hide-input" not in tags:
+        cell.metadata["tags"] = [*tags, "hide-input"]
+
+
 def _name_fold(cell: NotebookNode) -> None:
     """Say on a cell's folded code what it is: best by its own comment."""
     tags = cell.metadata.get("tags", [])
@@ -108,6 +116,9 @@ def _name_fold(cell: NotebookNode) -> None:
         return
     if "setup" in tags:
         name = "Set-up"
+    elif "parameters" in tags:
+        names = re.findall(r"^(\w+) =", cell.source, re.M)
+        name = f"Parameters · {', '.join(names)}"
     elif comment:
         name = f"Code · {comment[1]}"
     elif defined:

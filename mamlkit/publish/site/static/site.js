@@ -94,8 +94,10 @@ async function mount(place) {
 
 /** The picture that a cell has beside its play, for who only reads. */
 function pictureOf(place) {
-  const before = place.closest(".output")?.previousElementSibling;
-  return before?.querySelector(":scope > .figure") && before;
+  const output = place.closest(".output");
+  if (!output || place.dataset.play === "predict") return null;
+  return [output.previousElementSibling, output.nextElementSibling]
+    .find((other) => other?.querySelector(":scope > .figure"));
 }
 
 /** Fold a picture beneath the play that shows the same, and more. */
