@@ -66,7 +66,8 @@ const course = {
   },
   firstPicture: () => { // how far below the notebook's top, in screens
     const frame = panel().content.outerNode;
-    const picture = frame.querySelector(".jp-OutputArea-output img");
+    const picture = frame.querySelector(
+      ".jp-OutputArea-output img, .jp-OutputArea-output [class^=mamlkit-]");
     return (picture.getBoundingClientRect().top + frame.scrollTop -
       frame.getBoundingClientRect().top) / frame.clientHeight;
   },

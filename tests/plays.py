@@ -87,7 +87,7 @@ CALLS = {
 
 def write_page(folder: Path, name: str) -> Path:
     """Write the page of a play as a reader of the site has it."""
-    div = shown(CALLS[name])[-1][0]["text/html"]
+    div = shown(CALLS[name])[0][0]["text/html"]
     path = folder / f"{name}.html"
     script = plays.script(name)
     path.write_text(

@@ -10,7 +10,7 @@ import torch
 from plays import shown, state_of
 
 from mamlkit import load_glyphs, mean_interval
-from mamlkit.course import play, plays, score
+from mamlkit.course import WIDE, play, plays, plot_scores, score
 from mamlkit.course.game import deal, deal_game, pack
 from mamlkit.paths import NOTEBOOKS
 from mamlkit.publish.readme import chapter_map
@@ -117,7 +117,7 @@ def test_playing_again_deals_other_rounds_and_adds_up(open_game, folder):
 
 
 def test_with_nobody_there_rounds_are_shown_with_answers(images):
-    (picture, meta), (game, _) = shown(lambda: play(images, n_rounds=4))
+    (game, _), (picture, meta) = shown(lambda: play(images, n_rounds=4))
     assert "image/png" in picture and "4 rounds" in meta["image/png"]["alt"]
     answers = deal_game(images, 4, seed=0, number=0).query.y[:, 0] + 1
     said = re.findall(r"\d: (\d)", game["text/plain"])
@@ -229,6 +229,8 @@ def test_chapters_show_your_line(chapter, reader, monkeypatch):
     seen = []
     names = {
         "plt": plt,
+        "WIDE": WIDE,
+        "plot_scores": plot_scores,
         "mean_interval": mean_interval,
         "percent": str,
         "draw_your_score": score.draw_your_score,

@@ -224,6 +224,15 @@ def assert_run_alone(sources, folder):
     assert done.returncode == 0, done.stderr
 
 
+def test_all_of_maml_on_one_screen_runs_alone(tmp_path):
+    (path,) = [p for p in CHAPTERS if p.name.startswith("00_")]
+    cells = nbformat.read(path, 4).cells
+    program = [c.source for c in cells if c.id in ("maml-1", "maml-2")]
+    lines = [line for line in "\n".join(program).splitlines() if line.strip()]
+    assert len(program) == 2 and len(lines) <= 25
+    assert_run_alone(["\n".join(["SEED = 0", *program])], tmp_path)
+
+
 def test_there_are_chapters_and_each_number_is_used_once():
     numbers = [path.name[:2] for path in CHAPTERS]
     assert numbers and all(a < b for a, b in pairwise(numbers))

@@ -39,8 +39,8 @@ def displayed():
 
 
 @each_play
-def test_a_picture_comes_first_and_then_the_play(displayed, name):
-    (picture, meta), (play, _) = displayed[name]
+def test_a_play_comes_first_and_then_its_picture(displayed, name):
+    (play, _), (picture, meta) = displayed[name]
     assert base64.b64decode(picture["image/png"])[:4] == b"\x89PNG"
     assert len(meta["image/png"]["alt"]) > 80
     assert {*play} == {VIEW, "text/html", "text/plain"}
@@ -59,7 +59,7 @@ def test_a_stored_notebook_keeps_the_state_and_drops_the_view(displayed, name):
         for data, meta in displayed[name]
     ] + [new_output("display_data", {VIEW: {}, "text/plain": "IntSlider()"})]
     render.take_outputs(nb, executed)
-    _, play = nb.cells[0].outputs
+    play, _ = nb.cells[0].outputs
     assert {*play.data} == {"text/html", "text/plain"}
     assert state_of(play.data["text/html"])
     assert render.output_faults(nb, 1) == []
@@ -111,7 +111,7 @@ def test_a_live_play_has_the_state_as_traits():
 
 
 def test_the_valley_knows_its_tasks_and_their_own_waves(displayed):
-    state = state_of(displayed["valley"][1][0]["text/html"])
+    state = state_of(displayed["valley"][0][0]["text/html"])
     waves = sample_waves()
     for i, task in enumerate(state["tasks"]):
         for part, batch in waves._asdict().items():
@@ -131,7 +131,7 @@ def test_the_valley_knows_its_tasks_and_their_own_waves(displayed):
 
 
 def test_the_valleys_alt_text_tells_true_losses(displayed):
-    alt = displayed["valley"][0][1]["image/png"]["alt"]
+    alt = displayed["valley"][1][1]["image/png"]["alt"]
     found = re.findall(
         r"amplitude ([\d.]+), phase ([\d.]+); .*? from ([\d.]+) to ([\d.]+)\.",
         alt,
@@ -188,7 +188,7 @@ def test_packed_rounds_are_the_rounds_and_small():
 
 
 def test_a_page_holds_games_that_its_picture_does_not_give_away(displayed):
-    (_, _), (play, _) = displayed["game"]
+    (play, _), (_, _) = displayed["game"]
     state = state_of(play["text/html"])
     assert state["home"] == "page" and len(state["games"]) == 3
     read = deal_game(load_glyphs("val")[:40], 10, seed=0, number=0)
@@ -207,7 +207,7 @@ def test_a_page_holds_games_that_its_picture_does_not_give_away(displayed):
 
 
 def test_the_fits_weights_are_those_of_the_experiment(displayed):
-    html = displayed["fit"][1][0]["text/html"]
+    html = displayed["fit"][0][0]["text/html"]
     state = state_of(html)
     assert len(html) < 60_000
     stored = load_checkpoint(CHECKPOINTS / "sinusoid.pt")
@@ -230,7 +230,7 @@ def test_the_fit_leaves_the_global_generator_alone():
 
 
 def test_the_fits_alt_text_tells_true_errors(displayed):
-    alt = displayed["fit"][0][1]["image/png"]["alt"]
+    alt = displayed["fit"][1][1]["image/png"]["alt"]
     pairs = re.findall(r"([\d.]+) after one step and ([\d.]+) after ten", alt)
     assert len(pairs) == 3
     maml, pretrained, scratch = (float(one) for one, _ in pairs)
@@ -248,7 +248,7 @@ def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
 
     Rates that exploded when the experiment chose its own are out.
     """
-    state = state_of(displayed["fit"][1][0]["text/html"])
+    state = state_of(displayed["fit"][0][0]["text/html"])
     (method,) = [m for m in state["methods"] if m["key"] == key]
     data = bytearray(base64.b64decode(method["weights"]))
     flat = torch.frombuffer(data, dtype=torch.float32)

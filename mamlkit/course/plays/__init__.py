@@ -80,7 +80,6 @@ def valley(
     # In the float64 of the browser, so that both compute the same numbers.
     tasks = Tasks(*(Batch(*(t.double() for t in part)) for part in tasks))
     options = {"lr": lr, "steps": steps}
-    show_places(tasks, options)
     state = {
         "tasks": [
             {"support": _numbers(support), "query": _numbers(query)}
@@ -94,6 +93,7 @@ def valley(
         **options,
     }
     _show_live("valley", state, "Drag θ")
+    show_places(tasks, options)
 
 
 def _numbers(batch: Batch) -> dict:
@@ -132,7 +132,10 @@ def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
         live.games = [*live.games, dealt(played + len(live.games) + 1)]
 
     live.observe(keep, "finished")
-    answers = "" if somebody_is_there() else _show_rounds(to_read)
+    right = enumerate((to_read.query.y[:, 0] + 1).tolist(), 1)
+    pairs = ", ".join(f"{n}: {answer}" for n, answer in right)
+    reads = not somebody_is_there()
+    answers = f"Answers, round by round: {pairs}." if reads else ""
     stored = [dealt(n) for n in range(1, GAMES_ON_A_PAGE + 1)]
     emit(
         "game",
@@ -141,19 +144,13 @@ def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
         plain=answers or "Play in JupyterLab.",
         widget=live,
     )
-
-
-def _show_rounds(rounds: Tasks) -> str:
-    """Picture rounds, and return their answers."""
-    show(
-        draw_rounds(rounds),
-        alt=f"{len(rounds.query.y)} rounds. In each, one drawing under a "
-        "question mark, and five numbered drawings beside it; one of the five "
-        "is the same character, drawn by another hand.",
-    )
-    right = enumerate((rounds.query.y[:, 0] + 1).tolist(), 1)
-    pairs = ", ".join(f"{n}: {answer}" for n, answer in right)
-    return f"Answers, round by round: {pairs}."
+    if reads:
+        show(
+            draw_rounds(to_read),
+            alt=f"{n_rounds} rounds. In each, one drawing under a question "
+            "mark, and five numbered drawings beside it; one of the five is "
+            "the same character, drawn by another hand.",
+        )
 
 
 def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
@@ -177,7 +174,6 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
     points = Batch(x, amplitude * torch.sin(x - phase))
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights
         methods = _methods()
-        show_fits(points, (amplitude, phase), methods)
     state = {
         "points": _numbers(points),
         "wave": {"amplitude": amplitude, "phase": phase},
@@ -187,6 +183,8 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
         "colours": COLOURS,
     }
     _show_live("fit", state, "Drag the points")
+    with torch.random.fork_rng(devices=[]):
+        show_fits(points, (amplitude, phase), methods)
 
 
 def _methods() -> list[dict]:

@@ -510,7 +510,7 @@ function render({ model, el }) {
     lowest.replaceChildren();
     add(lowest, "svg:path", { d: `M${x - 6} ${y}h12M${x} ${y - 6}v12`,
       stroke: "var(--ink)", "stroke-width": 2 });
-    add(lowest, "svg:text", { x: x + 8, y: y + 16, class: "soft" }, "lowest");
+    add(lowest, "svg:text", { x: x + 8, y: y + 16, class: "name" }, "lowest");
   }
   const drawMap = here.frame(() => {
     fill(COARSE);
