@@ -259,7 +259,7 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
 
     def watched(images, n_way, rotations):
         seen.append(images)
-        return episodes(images, n_way)
+        return episodes(images, n_way, rotations)
 
     monkeypatch.setattr(training, "Episodes", watched)
     result = run("--model", "mlp", "--refit")
