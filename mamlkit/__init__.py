@@ -31,7 +31,6 @@ from mamlkit.objectives import (
     reptile_loss,
 )
 from mamlkit.outer import History, cosine, meta_train
-from mamlkit.rules import adam, momentum
 from mamlkit.tasks import (
     Batch,
     Harmonics,
@@ -57,7 +56,6 @@ __all__ = [
     "TaskArrays",
     "Tasks",
     "Wave",
-    "adam",
     "adapt",
     "adaptation_curve",
     "adapted_model",
@@ -80,7 +78,6 @@ __all__ = [
     "mean_interval",
     "meta_loss",
     "meta_train",
-    "momentum",
     "multi_step_loss",
     "one_by_one",
     "proximal_loss",

@@ -188,10 +188,17 @@ def grouped(groups: Any) -> dict[Any, list[int]]:
         labels = labels.tolist()
     rows: dict[Any, list[int]] = {}
     for row, label in enumerate(labels):
-        if label is None or label != label:
+        if _missing(label):
             raise ValueError(f"row {row} has no group: leave it out")
         rows.setdefault(label, []).append(row)
     return rows
+
+
+def _missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # of pandas.NA, whether it is itself has no answer
+        return True
 
 
 def sizes(groups: Groups) -> Tensor:

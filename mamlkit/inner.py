@@ -75,8 +75,8 @@ def adapt(
         steps: number of updates; 0 returns θ.
         first_order: hold the gradients constant when θ′ is differentiated
             (Sec. 5.2); θ′ itself is the same.
-        rule: steps that are not plain gradient descent, as `momentum()` or
-            `adam()`; their memory is the task's own.
+        rule: steps that are not plain gradient descent, as those in
+            `mamlkit.rules`; their memory is the task's own.
 
     Returns:
         θ′, with the names and shapes of `params`, differentiable in `params`

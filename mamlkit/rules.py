@@ -11,6 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
+__all__ = ["adam", "momentum"]
+
 Direction = dict[str, Tensor]
 Rule = Callable[[Direction, Any], tuple[Direction, Any]]
 

@@ -10,12 +10,12 @@ import mamlkit.deploy
 from mamlkit import (
     Batch,
     Tasks,
-    adam,
     adapt,
     adaptation_curve,
     adapted_model,
     functional_loss,
 )
+from mamlkit.rules import adam
 
 
 @pytest.fixture

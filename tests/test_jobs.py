@@ -67,6 +67,7 @@ def test_a_job_takes_under_40_lines_and_does_it(name, tmp_path):
 def test_what_the_text_names_exists():
     for name in re.findall(r"\bmk\.(\w+)", WRITTEN):
         assert hasattr(mamlkit, name), name
+    assert mamlkit.rules.adam and mamlkit.baselines
     known = {"norm_layer", "track_running_stats"}
     for function in (meta_train, adaptation_curve, adapted_model, anil_loss):
         known |= {*inspect.signature(function).parameters}

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 import mamlkit
 import mamlkit.baselines
 import mamlkit.rl
+import mamlkit.rules
 from mamlkit.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -196,7 +197,9 @@ def test_public_names_exist_and_are_documented():
         assert getattr(mamlkit, name).__doc__, name
 
 
-@pytest.mark.parametrize("module", [mamlkit, mamlkit.baselines, mamlkit.rl])
+@pytest.mark.parametrize(
+    "module", [mamlkit, mamlkit.baselines, mamlkit.rules, mamlkit.rl]
+)
 def test_public_signatures_say_their_types(module):
     for name in module.__all__:
         thing = getattr(module, name)

@@ -236,9 +236,9 @@ def test_distorted_images_teach_something_else(run, tmp_path, capsys):
 def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
     seen = []
 
-    def watched(images, n_way):
+    def watched(images, n_way, rotations):
         seen.append(images)
-        return Episodes(images, n_way, rotations=True)
+        return Episodes(images, n_way, rotations)
 
     monkeypatch.setattr(training, "Episodes", watched)
     run("--model", "mlp", "--name", "mirrored", "--mirror")
@@ -257,9 +257,9 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     )
     episodes = training.Episodes
 
-    def watched(images, n_way):
+    def watched(images, n_way, rotations):
         seen.append(images)
-        return episodes(images, n_way)
+        return episodes(images, n_way, rotations)
 
     monkeypatch.setattr(training, "Episodes", watched)
     result = run("--model", "mlp", "--refit")

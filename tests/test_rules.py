@@ -11,16 +11,15 @@ from torch.nn import functional as F
 from mamlkit import (
     MLP,
     Batch,
-    adam,
     adapt,
     adaptation_curve,
     anil_loss,
     functional_loss,
     meta_loss,
-    momentum,
     reptile_loss,
     slope_error,
 )
+from mamlkit.rules import adam, momentum
 
 RULES = {
     "momentum": (momentum(0.8), partial(torch.optim.SGD, momentum=0.8)),

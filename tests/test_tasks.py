@@ -200,6 +200,13 @@ def test_frames_of_pandas_are_taken():
     assert three.sizes.tolist() == [2, 1, 1]
     with pytest.raises(ValueError, match="x must hold numbers alone"):
         TaskArrays.from_groups(table, table["y"], table["sex"])
+    for kind in ("string", "category", object):
+        sex = table["sex"].astype(kind)
+        again = TaskArrays.from_groups(features, table["y"], sex)
+        assert again.names == ["F", "M"]
+        sex[1] = pandas.NA
+        with pytest.raises(ValueError, match="row 1 has no group"):
+            TaskArrays.from_groups(features, table["y"], sex)
 
 
 @pytest.mark.parametrize("sizes", [(5, 4), (5, 5)])

@@ -15,6 +15,7 @@ from sphinx.pycode import ModuleAnalyzer
 ROOMS = {
     "mamlkit": "The algorithm",
     "mamlkit.baselines": "What a meta-learner has to beat",
+    "mamlkit.rules": "Inner steps that are not plain gradient descent",
     "mamlkit.rl": "Reinforcement learning",
     "mamlkit.course": "What chapters import",
 }
