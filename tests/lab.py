@@ -66,8 +66,8 @@ const course = {
   },
   firstPicture: () => { // how far below the notebook's top, in screens
     const frame = panel().content.outerNode;
-    const picture = frame.querySelector(
-      ".jp-OutputArea-output img, .jp-OutputArea-output [class^=mamlkit-]");
+    const picture = frame.querySelector(".jp-OutputArea-output img, " +
+      "[data-lm-suppress-shortcuts]"); // the latter is a play
     return (picture.getBoundingClientRect().top + frame.scrollTop -
       frame.getBoundingClientRect().top) / frame.clientHeight;
   },
@@ -75,6 +75,12 @@ const course = {
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(
     (e) => e.scrollWidth > e.clientWidth + 1).map(
     (e) => [e.scrollWidth, e.clientWidth, e.innerText.slice(0, 200)]),
+  openWidgets: () => { // also those that a prediction keeps shut
+    for (const cell of panel().content.widgets)
+      if (cell.outputHidden && JSON.stringify(
+        cell.model.outputs.toJSON()).includes("widget-view"))
+        cell.outputHidden = false;
+  },
   close: async () => {
     const { context, sessionContext } = panel();
     await context.save();

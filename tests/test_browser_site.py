@@ -14,6 +14,7 @@ from playwright.sync_api import expect
 
 pytest.importorskip("sphinx_book_theme", reason="needs mamlkit[site]")
 
+from mamlkit.publish.site.api import ROOMS
 from mamlkit.publish.site.page import make_page
 
 WIDE = {"width": 1440, "height": 950}
@@ -22,7 +23,7 @@ NAMES = [
     "index",
     "search",
     *(path.stem for path in CHAPTERS),
-    *(f"reference-mamlkit{room}" for room in ("", ".rl", ".course")),
+    *(f"reference-{room}" for room in ROOMS),
 ]
 each_mode = pytest.mark.parametrize("mode", ["light", "dark"])
 UNFOLD = "document.querySelectorAll('details').forEach(d => d.open = true)"
@@ -225,7 +226,7 @@ def test_a_route_leads_through_its_chapters(page, built_site):
         seen = [short(opened)]
         while opened.locator("a[rel=next]:visible").count():
             opened.locator("a[rel=next]:visible").click()
-            opened.wait_for_load_state()
+            opened.wait_for_load_state("domcontentloaded")
             seen.append(short(opened))
             # The choice lasts from page to page.
             pressed = opened.locator(f"button[data-route={route}]")

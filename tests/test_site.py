@@ -119,6 +119,14 @@ def test_nothing_is_loaded_from_elsewhere(built_site, pages):
         assert not foreign, f"{path.name}: {foreign}"
 
 
+def test_pages_load_little(built_site, pages):
+    for name, text in pages.items():
+        sources = [attrs.get("src", "") for attrs in Page(text).of("script")]
+        scripts = [built_site / s.split("?")[0] for s in sources if s]
+        assert sum(path.stat().st_size for path in scripts) < 400_000, name
+    assert not [*built_site.rglob("*.map")]
+
+
 def count_formulas(nb):
     """Count as nbconvert reads markdown, which is not how Sphinx does."""
     found = []

@@ -1,6 +1,7 @@
 """How the site is put together: sources, Sphinx, and a look at every link."""
 
 import json
+import re
 import shutil
 from importlib import import_module
 from io import StringIO
@@ -22,6 +23,7 @@ from mamlkit.publish.site import api, download, hero, katex, links, page
 
 HERE = Path(__file__).parent
 PLAYS = HERE.parents[1] / "course" / "plays"
+_ICONS = re.compile(r"<script[^>]*fontawesome\.js[^>]*></script>")
 REFERENCES = {f"reference-{room}": room for room in api.ROOMS}
 
 
@@ -86,8 +88,7 @@ def assemble(
                 "mamlkit_pages": pages,
             },
         )
-        for template in made.glob("_static/*macros.html"):
-            template.unlink()  # of the theme, and no page
+        _lighten(made)
         dead = links.dead(made)
         if dead:
             raise ValueError(f"{len(dead)} dead links: {'; '.join(dead[:5])}")
@@ -204,6 +205,20 @@ def _run_sphinx(source: Path, made: Path, settings: dict) -> None:
     missing = _undocumented(sphinx)
     if missing:
         raise ValueError(f"not in the reference: {', '.join(missing)}")
+
+
+def _lighten(made: Path) -> None:
+    """Leave out what the theme brings and no page needs.
+
+    A script of 1.5 MB draws its icons again, which a font has drawn.
+    """
+    for pattern in ("*macros.html", "**/*.map", "**/fontawesome.js*"):
+        for path in made.glob(f"_static/{pattern}"):
+            path.unlink()
+    shutil.rmtree(made / "_static" / "locales")
+    for path in made.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        path.write_text(_ICONS.sub("", text), encoding="utf-8")
 
 
 def _undocumented(sphinx: Sphinx) -> list[str]:
