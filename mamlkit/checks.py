@@ -177,10 +177,14 @@ def examples(name: Any, group: Tensor) -> None:
 
 
 def frozen(params: dict) -> None:
-    """Refuse to move parameters of a model that are frozen."""
-    for name, p in params.items():
-        # A tensor that is no parameter says nothing by not requiring grad.
-        if type(p) is nn.Parameter and not p.requires_grad:
+    """Refuse to move the frozen parameters of a model that has others."""
+    # A tensor that is no parameter says nothing by not requiring grad, nor
+    # does a model that is frozen as a whole, as for evaluation.
+    own = {k: p for k, p in params.items() if type(p) is nn.Parameter}
+    if len({p.requires_grad for p in own.values()}) < 2:
+        return
+    for name, p in own.items():
+        if not p.requires_grad:
             raise ValueError(
                 f"{name!r} is frozen (requires_grad=False) and would be "
                 "moved: leave it out, {k: p for k, p in "

@@ -42,10 +42,15 @@ def adapted_model(
         that it keeps no graph.
 
     Raises:
-        ValueError: as in `adapt`.
+        ValueError: as in `adapt`, or no parameter requires grad.
     """
     module = copy.deepcopy(model)
     own = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    if not own:
+        raise ValueError(
+            "no parameter of the model requires grad, so none is adapted: "
+            "model.requires_grad_(True)"
+        )
     device = next(module.parameters()).device
 
     def ours(values: Any) -> Tensor:

@@ -73,6 +73,8 @@ def test_frozen_parts_stay_and_only_those_named_are_adapted(model, support):
     assert moved == {"2.bias"}
     with pytest.raises(ValueError, match="adapted must name parameters of"):
         adapted_model(model, support, adapted=["0.bias"], **GIVEN)
+    with pytest.raises(ValueError, match="no parameter of the model requires"):
+        adapted_model(model.requires_grad_(False), support, **GIVEN)
 
 
 def test_evaluation_adapts_those_named_as_training_does(model, support):

@@ -218,6 +218,8 @@ def test_frozen_parameters_are_not_moved():
             use(everything)
         use({k: p for k, p in everything.items() if p.requires_grad})
         use({k: p.detach() for k, p in everything.items()})
+        # Frozen as a whole, as for evaluation, there is nothing to tell apart.
+        use({k: nn.Parameter(p, False) for k, p in everything.items()})
 
 
 @pytest.mark.parametrize("batched", [False, True])
