@@ -407,6 +407,15 @@ def test_interrupted_it_leaves_what_it_has_and_goes_on(when, error, tmp_path):
     assert same(resumed.start, whole.start)
 
 
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, which it is not in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_in_the_middle_of_an_update_waits_until_it_is_whole(tmp_path):
     class Pressed(torch.optim.SGD):
         """Presses Ctrl-C between the first parameter and the others."""
