@@ -26,6 +26,9 @@ RUN_SECONDS = 120  # that all cells of a chapter may take
 SCRIPT = """
 const panel = () => jupyterapp.shell.currentWidget;
 const run = (command, args) => jupyterapp.commands.execute(command, args);
+// Does a prediction keep such an output of the cell shut?
+const keeps = (kind) => (cell) => cell.outputHidden &&
+  JSON.stringify(cell.model.outputs.toJSON()).includes(kind);
 const course = {
   open: async (path) => {
     const opened = await run("docmanager:open", { path });
@@ -68,18 +71,19 @@ const course = {
     const frame = panel().content.outerNode;
     const picture = frame.querySelector(".jp-OutputArea-output img, " +
       "[data-lm-suppress-shortcuts]"); // the latter is a play
-    return (picture.getBoundingClientRect().top + frame.scrollTop -
+    const shut = panel().content.widgets.find(keeps("image/png"));
+    const tops = [picture, shut?.node].filter((e) => e?.isConnected).map(
+      (e) => e.getBoundingClientRect().top);
+    return (Math.min(...tops) + frame.scrollTop -
       frame.getBoundingClientRect().top) / frame.clientHeight;
   },
   tooWide: () => [...panel().node.querySelectorAll(
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(
     (e) => e.scrollWidth > e.clientWidth + 1).map(
     (e) => [e.scrollWidth, e.clientWidth, e.innerText.slice(0, 200)]),
-  openWidgets: () => { // also those that a prediction keeps shut
-    for (const cell of panel().content.widgets)
-      if (cell.outputHidden && JSON.stringify(
-        cell.model.outputs.toJSON()).includes("widget-view"))
-        cell.outputHidden = false;
+  openWidgets: () => {
+    panel().content.widgets.filter(keeps("widget-view")).forEach(
+      (cell) => { cell.outputHidden = false; });
   },
   close: async () => {
     const { context, sessionContext } = panel();
