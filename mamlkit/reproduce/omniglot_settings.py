@@ -109,8 +109,8 @@ VARIANTS = {
         "queries": 1,
         "test_steps": 3,
     },
-    "fomaml": {"iterations": 12_000, "inner_lr": 2.0},
-    "anil": {"iterations": 10_000, "inner_lr": 2.0},
+    "fomaml": {"iterations": 8_000, "inner_lr": 0.5},
+    "anil": {"iterations": 8_000, "inner_lr": 2.0},
     # Nichol et al. 2018, App. A: 10 shots in training, Adam's rate within
     # tasks, ε from 1 to 0, and 100,000 iterations (200,000 at 20 ways).
     "reptile": {
