@@ -1,302 +1,256 @@
-"""Who fits a new wave how well: gradient steps, prompts, and closed forms.
+"""Who fits a new wave how well, inside the family and under seven shifts.
 
-Every method is judged on the same tasks. What is open (optimiser, rate,
-strength of a penalty) is chosen anew for each method, setting, number of
-points and number of steps, on tasks that no test uses.
+Each training has test tasks of its own, the same for every method. What is
+open is chosen for each method, setting, number of points and number of steps
+on tasks that no test uses.
 """
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
+from functools import partial
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
+from torch import Tensor
 from torch.nn import functional as F
 
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.in_context import InContextLearner
-from mamlkit.inner import LossFn, Params
-from mamlkit.tasks import (
-    Batch,
-    Harmonics,
-    Sinusoids,
-    Tasks,
-    split,
-    uniform,
+from mamlkit.inner import LossFn, Params, functional_loss
+from mamlkit.models import MLP
+from mamlkit.paths import BUILD
+from mamlkit.reproduce import row_of_seeds
+from mamlkit.reproduce.in_context_methods import (
+    TEST_SEED,
+    VALIDATION,
+    VALIDATION_SEED,
+    best_for_one_point,
+    closed_form,
+    descend,
+    draw,
+    harmonic_basis,
+    line_basis,
+    probed,
+    prompt_losses,
+    prompted,
+    rate_grid,
+    tuned,
+    wave_basis,
 )
+from mamlkit.reproduce.in_context_trainings import TRAININGS, train
+from mamlkit.tasks import Batch, Tasks
 
-QUERIES = 100
-VALIDATION = 50  # tasks that decide
-FACTOR = 3.0  # between two rates of a grid
-TEST_SEED, VALIDATION_SEED = 1_000_001, 1_000_002
-
-
-def lines(n_tasks: int, *, k_shot: int, k_query: int, generator) -> Tasks:
-    """Draw lines y = a x + b, a and b from U[-3, 3), x from U[-5, 5)."""
-    x = uniform(-5, 5, (n_tasks, k_shot + k_query, 1), generator)
-    slope, intercept = uniform(-3, 3, (2, n_tasks, 1, 1), generator)
-    return split(x, slope * x + intercept, k_shot)
-
-
-def noisy(n_tasks: int, *, k_shot: int, k_query: int, generator) -> Tasks:
-    """Draw the family's waves, the support's y with noise of deviation 1."""
-    support, query = Sinusoids().sample(
-        n_tasks, k_shot=k_shot, k_query=k_query, generator=generator
-    )
-    noise = torch.randn(support.y.shape, generator=generator)
-    return Tasks(Batch(support.x, support.y + noise), query)
-
-
-SETTINGS: dict[str, Callable[..., Tasks]] = {
-    "": Sinusoids().sample,
-    "amplitude": Sinusoids(amplitude=(5.0, 10.0)).sample,
-    "phase": Sinusoids(phase=(math.pi, 2 * math.pi)).sample,
-    "x": Sinusoids(x=(5.0, 10.0)).sample,
-    "noise": noisy,
-    "lines": lines,
-    "harmonics": Harmonics().sample,
+INSIDE = (1, 2, 3, 5, 10, 20)  # points, of the family that all trained on
+# Setting -> numbers of points.
+SHIFTED = {
+    "points": (50, 100),  # of the same family
+    "amplitude": (10, 50),
+    "phase": (10, 50),
+    "x": (10, 50),
+    "noise": (10, 50),
+    "lines": (10, 50),
+    "harmonics": (10, 50),
 }
+STEPS = {"": (1, 5, 10, 100), "shifted": (1, 5, 10, 100, 1000)}
+TESTS = {"": 500, "shifted": 100}  # tasks for each training, its own ones
+PROBE = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e4, 1e8)  # strengths
+ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
+# SGD and Adam, on weights and on a context.
+RATES = {False: rate_grid(0.0003, 6), True: rate_grid(0.0003, 5)}
+CONTEXT_RATES = {False: rate_grid(0.03, 6), True: rate_grid(0.01, 5)}
+GRADIENT = ("maml", "maml_wide", "cavia", "pretrained", "untrained")
+TUNED_STEPS, TUNED_TESTS = (1, 5, 20), 20  # of the transformer itself
 
 
-def draw(setting: str, k_shot: int, n_tasks: int, seed: int) -> Tasks:
-    """Draw the tasks of a setting; the same for every method."""
-    generator = torch.Generator().manual_seed(100 * seed + k_shot)
-    return SETTINGS[setting](
-        n_tasks, k_shot=k_shot, k_query=QUERIES, generator=generator
+def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
+    """Give what a method adapts to a task, and its loss."""
+    if name == "untrained":
+        torch.manual_seed(seed)
+        model = MLP()
+        start = {k: p.detach() for k, p in model.named_parameters()}
+        return start, functional_loss(model, F.mse_loss)
+    model = TRAININGS[name]["model"]()
+    params = train(name, seed, TRAININGS[name], quiet=True).params
+    loss_fn = functional_loss(model, F.mse_loss)
+    if name != "cavia":
+        return params, loss_fn
+    start = {"context": torch.zeros_like(model.context)}
+    return start, lambda context, batch: loss_fn(params | context, batch)
+
+
+def settings() -> list[tuple[str, int]]:
+    """List all (setting, points)."""
+    inside = [("", k_shot) for k_shot in INSIDE]
+    return inside + [(s, k) for s, each in SHIFTED.items() for k in each]
+
+
+def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
+    """Draw tasks; "points" is the family itself."""
+    return draw(setting.replace("points", ""), k_shot, count, seed)
+
+
+def gradient_errors(
+    name: str, setting: str, k_shot: int, seeds: range
+) -> tuple[dict[str, Tensor], dict]:
+    """Errors of a method that takes steps, (seeds, tasks), resumably.
+
+    Returns:
+        by "after_1", "after_5", ... and "best", the number of steps with the
+        lowest error on the tasks for validation; and what was chosen.
+    """
+    kind = "shifted" if setting else ""
+    label = f"{name}_{setting}_{k_shot}"
+    path = BUILD / "reproduce" / f"in_context_judged_{label}.pt"
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    at, count = STEPS[kind], TESTS[kind]
+    grid = CONTEXT_RATES if name == "cavia" else RATES
+    start, loss_fn = start_of(name, seeds[0])
+    run = partial(descend, start, loss_fn, loss_fn)
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    choice, errors = tuned(run, val, at, grid)
+    found = {f"after_{steps}": [] for steps in at}
+    for seed in seeds:
+        start, loss_fn = start_of(name, seed)
+        run = partial(descend, start, loss_fn, loss_fn)
+        tests = tasks_of(setting, k_shot, count, TEST_SEED + seed)
+        done: dict[tuple, Tensor] = {}
+        for steps in reversed(at):
+            adam, lr = choice[steps]
+            if (adam, lr) not in done:  # a longer run passes by here, too
+                until = at[: at.index(steps) + 1]
+                done[adam, lr] = run(tasks=tests, lr=lr, at=until, adam=adam)
+            column = done[adam, lr][:, at.index(steps)]
+            found[f"after_{steps}"].append(column)
+    found = {k: torch.stack(v) for k, v in found.items()}
+    best = min(at, key=errors.get)
+    found["best"] = found[f"after_{best}"]
+    chosen = {
+        "best": best,
+        **{
+            str(k): ["Adam" if a else "SGD", lr]
+            for k, (a, lr) in choice.items()
+        },
+    }
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def transformer(seed: int) -> tuple[InContextLearner, Params]:
+    """Give the architecture and the trained weights."""
+    history = train("transformer", seed, TRAININGS["transformer"], quiet=True)
+    return InContextLearner(), history.params
+
+
+def prompt_errors(
+    setting: str, k_shot: int, seeds: range
+) -> dict[str, Tensor]:
+    """Errors of the transformer, of a probe, and of closed forms."""
+    count = TESTS["shifted" if setting else ""]
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    strength = PROBE[-1]
+    if k_shot > 1:
+        strengths = probed(*transformer(seeds[0]), val, PROBE).mean(0)
+        strength = PROBE[int(strengths.argmin())]
+    found: dict[str, list[Tensor]] = {}
+    for seed in seeds:
+        tests = tasks_of(setting, k_shot, count, TEST_SEED + seed)
+        squares = tests.query.y.square().mean((1, 2))
+        # The best answer of those who do not see the points: the mean wave.
+        cosine = -(2 * 2.55 / math.pi) * tests.query.x.cos()
+        each = {
+            "": prompted(*transformer(seed), tests),
+            "zero_": squares,
+            "blind_": (cosine - tests.query.y).square().mean((1, 2)),
+            "least_squares_": closed_form(wave_basis, tests),
+        }
+        if k_shot > 1:
+            each["probe_"] = probed(*transformer(seed), tests, (strength,))[
+                :, 0
+            ]
+        if setting in ORACLES:
+            each["oracle_"] = closed_form(ORACLES[setting], tests)
+        if (setting, k_shot) == ("", 1):
+            each["possible_"] = best_for_one_point(tests)
+        for name, values in each.items():
+            found.setdefault(name, []).append(values)
+    return {name: torch.stack(values) for name, values in found.items()}
+
+
+def tuned_transformer(
+    setting: str, k_shot: int, seeds: range
+) -> tuple[dict[str, Tensor], dict]:
+    """Errors after steps on the transformer's own weights, resumably."""
+    path = (
+        BUILD / "reproduce" / f"in_context_judged_itself_{setting}_{k_shot}.pt"
+    )
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    model = InContextLearner()
+    loss_fn, metric = prompt_losses(model)
+
+    def run(seed, *, tasks, **options):
+        pairs = Tasks(tasks.support, (tasks.support, tasks.query))
+        params = transformer(seed)[1]
+        return descend(params, loss_fn, metric, pairs, **options)
+
+    val = tasks_of(setting, k_shot, TUNED_TESTS, VALIDATION_SEED)
+    rates = {False: rate_grid(0.0003, 4), True: rate_grid(0.0001, 3)}
+    choice, _ = tuned(partial(run, seeds[0]), val, TUNED_STEPS, rates)
+    adam, lr = choice[TUNED_STEPS[-1]]
+    found = []
+    for seed in seeds:
+        # The first of the tasks on which the others are judged.
+        tests = tasks_of(setting, k_shot, TESTS["shifted"], TEST_SEED + seed)
+        some = Tasks(
+            *(Batch(*(t[:TUNED_TESTS] for t in part)) for part in tests)
+        )
+        found.append(run(seed, tasks=some, lr=lr, at=TUNED_STEPS, adam=adam))
+    stacked = torch.stack(found)
+    found = {f"after_{s}": stacked[..., i] for i, s in enumerate(TUNED_STEPS)}
+    chosen = {"rate": ["Adam" if adam else "SGD", lr]}
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def error_row(name: str, errors: Tensor, scale: Tensor) -> dict:
+    """Summarise errors (seeds, tasks); say how many tasks exploded.
+
+    "exploded" is the share of tasks with more than ten times the mean square
+    of y; "median" is over all tasks of all seeds.
+    """
+    exploded = (~(errors < 10 * scale)).float().mean().item()
+    return row_of_seeds(
+        name,
+        errors.double().mean(1),
+        median=float(f"{errors.median().item():.4g}"),
+        exploded=round(exploded, 4),
     )
 
 
-# --- gradient steps ----------------------------------------------------------
-
-
-@torch.no_grad()
-def descend(
-    start: Params,
-    loss_fn: LossFn,
-    metric: LossFn,
-    tasks: Tasks,
-    *,
-    lr: float,
-    at: tuple[int, ...],
-    adam: bool = False,
-) -> Tensor:
-    """Adapt to each task by gradient descent or Adam; judge along the way.
-
-    Args:
-        start: what is adapted, the same for all tasks.
-        loss_fn: `(params, support)` -> scalar.
-        metric: `(params, query)` -> scalar.
-        tasks: stacked.
-        lr: step size.
-        at: after how many steps to judge, increasing.
-        adam: follow Adam (its own moments for each task) in place of SGD.
-
-    Returns:
-        shape (tasks, len(at)); inf where a task diverged.
-    """
-    n_tasks = len(tasks.support.x)
-    params = {k: p.expand(n_tasks, *p.shape) for k, p in start.items()}
-    mean = {k: torch.zeros_like(p) for k, p in params.items()}
-    square = {k: torch.zeros_like(p) for k, p in params.items()}
-    slope, judge = vmap(grad(loss_fn)), vmap(metric)
-    found = []
-    for before, after in pairwise((0, *at)):
-        for step in range(before + 1, after + 1):
-            grads = slope(params, tasks.support)
-            if adam:
-                for k, g in grads.items():
-                    mean[k] = 0.9 * mean[k] + 0.1 * g
-                    square[k] = 0.999 * square[k] + 0.001 * g * g
-                    size = (square[k] / (1 - 0.999**step)).sqrt() + 1e-8
-                    grads[k] = mean[k] / (1 - 0.9**step) / size
-            params = {k: p - lr * grads[k] for k, p in params.items()}
-        found.append(judge(params, tasks.query).nan_to_num(torch.inf))
-    return torch.stack(found, dim=1)
-
-
-Choice = tuple[bool, float]  # Adam or not, and the rate
-
-
-def tuned(
-    run: Callable[..., Tensor],
-    tasks: Tasks,
-    at: tuple[int, ...],
-    rates: dict[bool, tuple[float, ...]],
-) -> tuple[dict[int, Choice], dict[int, float]]:
-    """Choose optimiser and rate for each number of steps.
-
-    A grid whose best value is at its edge grows, three times at most.
-
-    Args:
-        run: `descend` but for tasks, lr, at and adam.
-        tasks: for validation.
-        at: numbers of steps.
-        rates: of SGD (False) and of Adam (True).
-
-    Returns:
-        by number of steps, what had the lowest mean error, and that error.
-    """
-    tried: dict[Choice, Tensor] = {}
-    grids = {adam: list(each) for adam, each in rates.items()}
-    for _ in range(4):
-        for adam, each in grids.items():
-            for lr in each:
-                if (adam, lr) not in tried:
-                    errors = run(tasks=tasks, lr=lr, at=at, adam=adam)
-                    tried[adam, lr] = errors.mean(0)
-        best = {
-            steps: min(tried, key=lambda c: tried[c][i].item())
-            for i, steps in enumerate(at)
-        }
-        before = sum(map(len, grids.values()))
-        for adam, lr in best.values():
-            if lr == max(grids[adam]):
-                grids[adam].append(lr * FACTOR)
-            elif lr == min(grids[adam]):
-                grids[adam].append(lr / FACTOR)
-        if sum(map(len, grids.values())) == before:
-            break
-    index = {steps: i for i, steps in enumerate(at)}
-    return best, {s: tried[c][index[s]].item() for s, c in best.items()}
-
-
-# --- what has no steps -------------------------------------------------------
-
-
-def closed_form(basis: Callable[[Tensor], Tensor], tasks: Tasks) -> Tensor:
-    """Least squares on a basis, of least length if it is open; (tasks,)."""
-    support, query = tasks.support, tasks.query
-    # In float64, and by the pseudo-inverse: two points may nearly coincide.
-    features = basis(support.x.double())
-    weights = torch.linalg.pinv(features) @ support.y.double()
-    answers = basis(query.x.double()) @ weights
-    return (answers - query.y).square().mean((1, 2)).float()
-
-
-def wave_basis(x: Tensor) -> Tensor:
-    """Compute sin x and cos x, of which a sin(x - b) is a sum."""
-    return torch.cat([x.sin(), x.cos()], dim=-1)
-
-
-def line_basis(x: Tensor) -> Tensor:
-    """Add a 1 to x."""
-    return torch.cat([x, torch.ones_like(x)], dim=-1)
-
-
-def harmonic_basis(x: Tensor) -> Tensor:
-    """Both waves of `Harmonics`."""
-    return torch.cat([wave_basis(x), wave_basis(2 * x)], dim=-1)
-
-
-def best_for_one_point(tasks: Tasks) -> Tensor:
-    """Error of the best possible answer to one point of a wave; (tasks,).
-
-    The posterior mean: a phase b of [0, π) leaves one amplitude, y / sin(x -
-    b), which counts if it is of the family, with the weight 1 / |sin(x - b)|.
-    """
-    phase = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
-    phase = math.pi * phase
-    sine = (tasks.support.x.double()[:, 0] - phase).sin()  # (tasks, phases)
-    amplitude = tasks.support.y.double()[:, 0] / sine
-    low, high = Sinusoids().amplitude
-    weight = ((amplitude > low) & (amplitude < high)) / sine.abs()
-    weight = weight / weight.sum(1, keepdim=True)
-    share = (weight * amplitude)[:, None]
-    x = tasks.query.x.double()
-    # a sin(x - b) = a cos b sin x - a sin b cos x, averaged over a and b.
-    answers = x.sin() * (share * phase.cos()).sum(-1, keepdim=True)
-    answers = answers - x.cos() * (share * phase.sin()).sum(-1, keepdim=True)
-    return (answers - tasks.query.y).square().mean((1, 2)).float()
-
-
-@torch.no_grad()
-def prompted(model: InContextLearner, params: Params, tasks: Tasks) -> Tensor:
-    """Errors of answers read off the prompt, (tasks,)."""
-    inputs = tasks.support, tasks.query.x
-    answers = functional_call(model, params, inputs)
-    return (answers - tasks.query.y).square().mean((1, 2))
-
-
-def without_each(support: Batch) -> tuple[Batch, Tensor]:
-    """Leave one example out, each in turn.
-
-    Returns:
-        prompts of k - 1 examples, leaves (..., k, k - 1, numbers); and the
-        x left out, (..., k, 1, features).
-    """
-    k_shot = support.x.shape[-2]
-    others = ~torch.eye(k_shot, dtype=torch.bool)
-    index = torch.arange(k_shot).expand(k_shot, k_shot)[others]
-    index = index.view(k_shot, k_shot - 1)
-    prompts = Batch(support.x[..., index, :], support.y[..., index, :])
-    return prompts, support.x[..., :, None, :]
-
-
-@torch.no_grad()
-def probed(
-    model: InContextLearner,
-    params: Params,
-    tasks: Tasks,
-    strengths: tuple[float, ...],
-) -> Tensor:
-    """Errors of a head refitted to the task on the transformer's features.
-
-    An example's features come from the prompt of the others, so that they
-    have not seen its y. The head is drawn to the trained one by a penalty.
-
-    Args:
-        model: the architecture.
-        params: its weights.
-        tasks: stacked, of at least two examples each.
-        strengths: of the penalty.
-
-    Returns:
-        shape (tasks, strengths).
-    """
-    net = InContextLearner()
-    net.load_state_dict(params)
-    prompts, left_out = without_each(tasks.support)
-    seen = net.represent(prompts, left_out).squeeze(-2)
-    asked = net.represent(tasks.support, tasks.query.x)
-
-    def with_one(features):
-        return F.pad(features, (0, 1), value=1.0).double()
-
-    seen, asked = with_one(seen), with_one(asked)
-    head = torch.cat([net.write.weight[0], net.write.bias]).double()[:, None]
-    short = tasks.support.y - seen @ head
-    found = []
-    for strength in strengths:
-        # The dual form: as many equations as examples.
-        gram = seen @ seen.mT
-        gram = gram + strength * torch.eye(gram.shape[-1])
-        change = seen.mT @ torch.linalg.solve(gram, short)
-        answers = asked @ (head + change)
-        found.append((answers - tasks.query.y).square().mean((1, 2)))
-    return torch.stack(found, dim=1).float()
-
-
-def prompt_losses(model: nn.Module) -> tuple[LossFn, LossFn]:
-    """Make what tunes the transformer itself on a task, and judges it.
-
-    Returns:
-        loss_fn(params, support), the error on each example given the others;
-        and metric, which takes the pair (support, query) as its batch.
-    """
-
-    def loss_fn(params, support):
-        prompts, left_out = without_each(support)
-        answers = functional_call(model, params, (prompts, left_out))
-        return F.mse_loss(answers.squeeze(-2), support.y)
-
-    def metric(params, pair):
-        support, query = pair
-        answers = functional_call(model, params, (support, query.x))
-        return F.mse_loss(answers, query.y)
-
-    return loss_fn, metric
-
-
-def rate_grid(low: float, count: int) -> tuple[float, ...]:
-    """Rates from `low` upwards, each three times the one before."""
-    return tuple(round(low * FACTOR**i, 8) for i in range(count))
+def judge(seeds: range) -> tuple[list[dict], dict]:
+    """Judge all methods in all settings; rows, and what was chosen."""
+    rows, chosen = [], {}
+    for setting, k_shot in settings():
+        where = f"shifted_{setting}_" if setting else ""
+        where += f"mse_{k_shot}shot"
+        others = prompt_errors(setting, k_shot, seeds)
+        scale = others["zero_"].mean()
+        for name, errors in others.items():
+            rows.append(error_row(f"{name}{where}", errors, scale))
+        for name in GRADIENT:
+            found, choice = gradient_errors(name, setting, k_shot, seeds)
+            chosen[f"{name}_{where}"] = choice
+            for when, errors in found.items():
+                row = error_row(f"{name}_{where}_{when}", errors, scale)
+                rows.append(row)
+        if setting and k_shot == 10:
+            found, choice = tuned_transformer(setting, k_shot, seeds)
+            chosen[f"itself_{where}"] = choice
+            for when, errors in found.items():
+                row = error_row(f"itself_{where}_{when}", errors, scale)
+                rows.append(row)
+        for row in rows[-40:]:
+            if where in row["name"] and "after" not in row["name"]:
+                print(row["name"], row["value"], row["interval"], flush=True)
+    return rows, chosen

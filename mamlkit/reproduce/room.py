@@ -50,7 +50,7 @@ SURROGATES = {
 TASKS = 16  # an update, four for each corner
 ROLLOUTS = 20  # a task, before adapting and again after
 JUDGED = 320  # walks' tasks of a test
-SNAPSHOTS = (80, 160, 320)  # updates after which θ is judged
+SNAPSHOTS = (20, 40, 80, 160, 320)  # updates after which θ is judged
 META_LRS = (0.001, 0.003, 0.01)
 INNER_LRS = (2.0, 5.0, 10.0)  # α in training
 ALPHAS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # and at the test
@@ -222,6 +222,12 @@ def judged(
     return result
 
 
+def best_of(found: dict[int, dict]) -> dict:
+    """Take θ after as many updates as are best on the walks for choosing."""
+    updates = max(found, key=lambda u: found[u]["chosen_on"])
+    return found[updates] | {"updates": updates}
+
+
 def choose(method: str, horizon: int) -> tuple[float, float, list]:
     """Choose β and α in training by one training of each pair of rates."""
     inner = (INNER_LRS[0],) if method == "joint" else INNER_LRS
@@ -229,7 +235,7 @@ def choose(method: str, horizon: int) -> tuple[float, float, list]:
     for meta_lr in META_LRS:
         for lr in inner:
             found = judged(method, CHOICE_SEED, meta_lr, lr, horizon)
-            tried[meta_lr, lr] = found[SNAPSHOTS[-1]]["chosen_on"]
+            tried[meta_lr, lr] = best_of(found)["chosen_on"]
     best = max(tried, key=tried.get)
     return *best, [[*k, round(v, 2)] for k, v in tried.items()]
 
@@ -323,10 +329,13 @@ def run(args: Namespace) -> None:
             name = f"{where}{method}"
             chosen[name] = {"meta_lr": meta_lr, "lr": lr, "tried": tried}
             found = [judged(method, s, meta_lr, lr, horizon) for s in seeds]
-            chosen[name]["alpha"] = [f[SNAPSHOTS[-1]]["alpha"] for f in found]
-            rows += rows_of(name, found, SNAPSHOTS[-1])
+            best = [best_of(f) for f in found]
+            for what in ("alpha", "updates"):
+                chosen[name][what] = [b[what] for b in best]
+            rows += rows_of(name, best)
             if method == "dice":
-                rows += rows_of(f"{where}untrained", found, 0)
+                start = [f[0] for f in found]
+                rows += rows_of(f"{where}untrained", start)
             for updates in found[0]:
                 after = [f[updates]["after"] for f in found]
                 mean = round(sum(after) / len(after), 3)
@@ -350,9 +359,8 @@ def run(args: Namespace) -> None:
     print(path)
 
 
-def rows_of(name: str, found: list[dict], updates: int) -> list[dict]:
-    """Rows of one method after so many updates: before, after, the sweep."""
-    each = [f[updates] for f in found]
+def rows_of(name: str, each: list[dict]) -> list[dict]:
+    """Rows of one method: before adapting, after, and the sweep of α."""
     rows = [
         row_of_seeds(f"{name}_return_after_0", [e["before"] for e in each]),
         row_of_seeds(f"{name}_return_after_1", [e["after"] for e in each]),

@@ -112,3 +112,50 @@ def run_cheetahs(
             state = after[:, -1]
         note()
     return Rollouts(*(torch.stack(parts, dim=2) for parts in zip(*seen)))
+
+
+# Where the body's limbs begin and end: a chain from the back foot over the
+# trunk to the front foot, and the head.
+CHAIN = (
+    "back toe", "back heel", "back knee", "hip", "shoulder", "front knee",
+    "front heel", "front toe",
+)  # fmt: skip
+
+
+def skeleton(poses: np.ndarray) -> np.ndarray:
+    """Find the points of a stick figure.
+
+    Args:
+        poses: joint positions, shape (..., 9).
+
+    Returns:
+        x and height of the eight points of `CHAIN` and of the head's two
+        ends, in metres: shape (..., 10, 2).
+    """
+    model, data = body(), mujoco.MjData(body())
+    flat = poses.reshape(-1, JOINTS)
+    found = np.zeros((len(flat), len(CHAIN) + 2, 2))
+    for row, pose in zip(found, flat):
+        data.qpos[:] = pose
+        mujoco.mj_kinematics(model, data)
+
+        def place(name):
+            return data.body(name).xpos[[0, 2]]
+
+        def end(name, sign):
+            geom = data.geom(name)
+            half = model.geom(name).size[1]
+            axis = geom.xmat.reshape(3, 3)[:, 2]
+            return (geom.xpos + sign * half * axis)[[0, 2]]
+
+        def far_end(name):
+            ends = end(name, 1), end(name, -1)
+            return max(ends, key=lambda e: np.linalg.norm(e - place(name)))
+
+        row[:] = [
+            far_end("bfoot"), place("bfoot"), place("bshin"),
+            place("bthigh"), place("fthigh"), place("fshin"),
+            place("ffoot"), far_end("ffoot"), end("head", -1),
+            end("head", 1),
+        ]  # fmt: skip
+    return found.reshape(*poses.shape[:-1], len(CHAIN) + 2, 2)

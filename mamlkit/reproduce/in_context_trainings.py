@@ -1,0 +1,161 @@
+"""What is trained on waves, to be laid beside MAML, and how.
+
+A transformer that reads its task, MAML in two sizes, context parameters
+(CAVIA), and joint training.
+"""
+
+import math
+import time
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from mamlkit.in_context import InContextLearner
+from mamlkit.inner import Params
+from mamlkit.models import MLP
+from mamlkit.objectives import anil_loss
+from mamlkit.outer import History, meta_train
+from mamlkit.paths import BUILD
+from mamlkit.tasks import Sinusoids, Tasks
+
+MOST_SHOTS = 20  # that any training sees
+WARM_UP = 200  # iterations
+
+
+class WithContext(nn.Module):
+    """The sinusoid network with a context vector beside x.
+
+    Zintgraf et al. 2019 (CAVIA, arXiv:1810.03642): a task is learned by steps
+    on the context, from 0, and the weights are shared.
+
+    Args:
+        n_context: numbers in the context.
+        hidden: as in `MLP`.
+    """
+
+    def __init__(self, n_context: int = 5, hidden: tuple[int, ...] = (40, 40)):
+        super().__init__()
+        self.context = nn.Parameter(
+            torch.zeros(n_context), requires_grad=False
+        )
+        self.net = MLP(1 + n_context, hidden)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (examples, 1) to y (examples, 1)."""
+        context = self.context.expand(len(x), -1)
+        return self.net(torch.cat([x, context], dim=-1))
+
+
+def context_loss(params: Params, loss_fn, tasks: Tasks, **options) -> Tensor:
+    """Compute `meta_loss` with inner steps on the context only, from 0."""
+    start = params | {"context": torch.zeros(options.pop("n_context"))}
+    return anil_loss(start, loss_fn, tasks, adapted=["context"], **options)
+
+
+def prompt_loss(
+    params: Params, _, tasks: Tasks, *, model: nn.Module, **options
+) -> Tensor:
+    """Mean squared error of answers read off the prompts; no inner step."""
+    inputs = tasks.support, tasks.query.x
+    return F.mse_loss(functional_call(model, params, inputs), tasks.query.y)
+
+
+def any_shots(n_tasks: int, *, generator: torch.Generator) -> Tasks:
+    """Draw waves with 1 to 20 points, as many for all, and 8 queries."""
+    k_shot = torch.randint(1, MOST_SHOTS + 1, (), generator=generator)
+    return Sinusoids().sample(
+        n_tasks, k_shot=int(k_shot), k_query=8, generator=generator
+    )
+
+
+def warm_cosine(iterations: int, i: int) -> float:
+    """Schedule: up from 0 within 200 iterations, then a cosine to 0."""
+    fall = 0.5 + 0.5 * math.cos(math.pi * i / iterations)
+    return min(1.0, (i + 1) / WARM_UP) * fall
+
+
+# What is trained, and how: the arguments of `meta_train` that differ.
+WAVES = {
+    "meta_lr": 1e-3,
+    "n_tasks": 25,
+    "iterations": 70_000,
+    "sample_tasks": partial(Sinusoids().sample, k_shot=10, k_query=10),
+    "compile": True,
+}
+WIDE = (64, 64, 64)
+TRAININGS = {
+    "transformer": {
+        "model": InContextLearner,
+        "sample_tasks": any_shots,
+        "inner_lr": 0.0,
+        "meta_lr": 2e-3,
+        "n_tasks": 16,
+        "iterations": 40_000,
+        "steps": 0,
+    },
+    # The paper's 40-40 network, one step, with the α of `sinusoid`.
+    "maml": WAVES | {"model": MLP, "inner_lr": 0.001, "steps": 1},
+    "pretrained": WAVES | {"model": MLP, "inner_lr": 0.0, "steps": 0},
+}
+# Short trainings that decide what stands for MAML at its best, and for CAVIA.
+CANDIDATES = {
+    f"maml_{'x'.join(map(str, hidden))}_{steps}_steps_lr_{lr}": WAVES
+    | {
+        "model": partial(MLP, hidden=hidden),
+        "inner_lr": lr,
+        "steps": steps,
+    }
+    for hidden in ((40, 40), WIDE)
+    for steps in (1, 5)
+    for lr in (0.001, 0.003, 0.01, 0.03)
+} | {
+    f"cavia_{n_context}_steps_{steps}_lr_{lr}": WAVES
+    | {
+        "model": partial(WithContext, n_context),
+        "inner_lr": lr,
+        "steps": steps,
+    }
+    for n_context, steps, lr in (
+        (5, 1, 0.1), (5, 1, 0.3), (5, 1, 1.0), (5, 1, 3.0),
+        (2, 1, 1.0), (10, 1, 1.0), (5, 3, 0.3), (5, 3, 1.0),
+    )
+}  # fmt: skip
+
+
+def train(
+    name: str, seed: int, settings: dict, *, quiet: bool = False
+) -> History:
+    """Train one method, resumably.
+
+    Args:
+        name: of the checkpoint.
+        seed: of weights and tasks.
+        settings: a value of `TRAININGS`.
+        quiet: do not say how long it took.
+    """
+    settings = dict(settings)
+    torch.manual_seed(seed)
+    model = settings.pop("model")()
+    if isinstance(model, InContextLearner):
+        settings["objective"] = partial(prompt_loss, model=model)
+        iterations = settings["iterations"]
+        settings["schedule"] = partial(warm_cosine, iterations)
+    if isinstance(model, WithContext):
+        n_context = len(model.context)
+        settings["objective"] = partial(context_loss, n_context=n_context)
+    begun = time.process_time()
+    history = meta_train(
+        model,
+        settings.pop("sample_tasks"),
+        criterion=F.mse_loss,
+        generator=torch.Generator().manual_seed(seed),
+        checkpoint=BUILD / "reproduce" / f"in_context_{name}_{seed}.pt",
+        **settings,
+    )
+    if not quiet:
+        spent = time.process_time() - begun
+        print(f"{name} {seed}: {history.seconds:.0f} s, processor {spent:.0f}")
+    return history
