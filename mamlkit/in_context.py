@@ -41,12 +41,11 @@ class Attention(nn.Module):
 
     def forward(self, tokens: Tensor, context: Tensor) -> Tensor:
         """Look from tokens (..., n, width) into context (..., k, width)."""
+        parts = self.query(tokens), self.key(context), self.value(context)
         q, k, v = (
             part.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
-            for part in (
-                self.query(tokens), self.key(context), self.value(context)
-            )
-        )  # fmt: skip
+            for part in parts
+        )
         match = q @ k.mT / math.sqrt(q.shape[-1])  # (..., heads, n, k)
         found = match.softmax(-1) @ v
         return self.out(found.transpose(-3, -2).flatten(-2))
@@ -67,6 +66,23 @@ class Layer(nn.Module):
         normal = normalise(tokens)
         tokens = tokens + self.attention(normal, normal[..., :k_shot, :])
         return tokens + self.mlp(normalise(tokens))
+
+
+def as_tokens(support: Batch, x: Tensor) -> Tensor:
+    """Write examples as (x, y, 1) and queries as (x, 0, 0), in one row.
+
+    Args:
+        support: x of shape (..., k_shot, features), y (..., k_shot, targets).
+        x: shape (..., queries, features).
+
+    Returns:
+        shape (..., k_shot + queries, features + targets + 1).
+    """
+    known = torch.ones_like(support.x[..., :1])
+    examples = torch.cat([support.x, support.y, known], dim=-1)
+    blank = x.new_zeros(*x.shape[:-1], support.y.shape[-1] + 1)
+    queries = torch.cat([x, blank], dim=-1)
+    return torch.cat([examples, queries], dim=-2)
 
 
 class InContextLearner(nn.Module):
@@ -92,21 +108,14 @@ class InContextLearner(nn.Module):
         heads: int = 4,
     ):
         super().__init__()
-        self.read = nn.Sequential(
-            nn.Linear(features + targets + 1, width),
-            nn.ReLU(),
-            nn.Linear(width, width),
-        )
+        first = nn.Linear(features + targets + 1, width)
+        self.read = nn.Sequential(first, nn.ReLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(width, heads) for _ in range(layers))
         self.write = nn.Linear(width, targets)
 
     def represent(self, support: Batch, x: Tensor) -> Tensor:
         """Compute what the last layer reads: (..., queries, width)."""
-        known = torch.ones_like(support.x[..., :1])
-        asked = x.new_zeros(*x.shape[:-1], support.y.shape[-1] + 1)
-        examples = torch.cat([support.x, support.y, known], dim=-1)
-        queries = torch.cat([x, asked], dim=-1)
-        tokens = self.read(torch.cat([examples, queries], dim=-2))
+        tokens = self.read(as_tokens(support, x))
         k_shot = support.x.shape[-2]
         for layer in self.layers:
             tokens = layer(tokens, k_shot)

@@ -78,7 +78,7 @@ def test_the_experiment_runs_through_and_resumes(tmp_path, monkeypatch):
     small = {
         "BUILD": tmp_path, "SURROGATES": {"dice": rl.dice, "joint": rl.naive},
         "TASKS": 8, "ROLLOUTS": 3, "JUDGED": 4, "SNAPSHOTS": (1, 2),
-        "META_LRS": (0.01,), "INNER_LRS": (1.0,), "ALPHAS": (0.5, 1.0),
+        "RATES": ((0.01, 2.0),), "ALPHAS": (0.5, 1.0),
         "REINFORCE_LRS": (0.5,), "TRPO_KLS": (0.01,), "ONE_GOAL_UPDATES": 11,
         "write_result": partial(write_result, folder=tmp_path),
     }  # fmt: skip

@@ -67,10 +67,10 @@ function attend(query, keys, values, heads) {
   return found;
 }
 
-// points: [[x, y], ...], at least one; xs: [x, ...]; returns [y, ...].
+// points: [[x, y], ...], at least one; xs: numbers; returns [y, ...].
 export function answer(weights, points, xs) {
   const w = weights.tensors;
-  const asked = xs.map((x) => [x, 0, 0]);
+  const asked = Array.from(xs, (x) => [x, 0, 0]);
   let tokens = [...points.map(([x, y]) => [x, y, 1]), ...asked].map((t) => {
     const hidden = relu(linear(t, w["read.0.weight"], w["read.0.bias"]));
     return linear(hidden, w["read.2.weight"], w["read.2.bias"]);

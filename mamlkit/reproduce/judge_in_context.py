@@ -35,7 +35,11 @@ from mamlkit.reproduce.in_context_methods import (
     tuned,
     wave_basis,
 )
-from mamlkit.reproduce.in_context_trainings import TRAININGS, train
+from mamlkit.reproduce.in_context_trainings import (
+    TRAININGS,
+    WithContext,
+    train,
+)
 from mamlkit.tasks import Batch, Tasks
 
 INSIDE = (1, 2, 3, 5, 10, 20)  # points, of the family that all trained on
@@ -67,10 +71,15 @@ def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
         model = MLP()
         start = {k: p.detach() for k, p in model.named_parameters()}
         return start, functional_loss(model, F.mse_loss)
-    model = TRAININGS[name]["model"]()
-    params = train(name, seed, TRAININGS[name], quiet=True).params
+    return start_from(name, seed, TRAININGS[name])
+
+
+def start_from(name: str, seed: int, settings: dict) -> tuple[Params, LossFn]:
+    """Give what a training's method adapts to a task, and its loss."""
+    model = settings["model"]()
+    params = train(name, seed, settings, quiet=True).params
     loss_fn = functional_loss(model, F.mse_loss)
-    if name != "cavia":
+    if not isinstance(model, WithContext):
         return params, loss_fn
     start = {"context": torch.zeros_like(model.context)}
     return start, lambda context, batch: loss_fn(params | context, batch)

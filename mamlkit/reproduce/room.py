@@ -9,6 +9,7 @@ its own, chosen on walks that no test uses.
 
 from argparse import ArgumentParser, Namespace
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -51,9 +52,15 @@ TASKS = 16  # an update, four for each corner
 ROLLOUTS = 20  # a task, before adapting and again after
 JUDGED = 320  # walks' tasks of a test
 SNAPSHOTS = (20, 40, 80, 160, 320)  # updates after which θ is judged
-META_LRS = (0.001, 0.003, 0.01)
-INNER_LRS = (2.0, 5.0, 10.0)  # α in training
+# β, and α in training. The small β were added when 0.001 had won, and the
+# outer α with it.
+RATES = (
+    *product((0.001, 0.003, 0.01), (2.0, 5.0, 10.0)),
+    *product((0.0003,), (1.0, 2.0, 5.0, 10.0, 20.0)),
+    *product((0.001,), (1.0, 20.0)),
+)
 ALPHAS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0)  # and at the test
+JOINT_LR = 2.0  # stands for α where training has none
 CHOICE_SEED = 100  # of the training that chooses the rates
 
 # One goal, without meta-learning.
@@ -224,16 +231,16 @@ def judged(
 
 def best_of(found: dict[int, dict]) -> dict:
     """Take θ after as many updates as are best on the walks for choosing."""
-    updates = max(found, key=lambda u: found[u]["chosen_on"])
+    trained = [updates for updates in found if updates]
+    updates = max(trained, key=lambda u: found[u]["chosen_on"])
     return found[updates] | {"updates": updates}
 
 
 def choose(method: str, horizon: int) -> tuple[float, float, list]:
     """Choose β and α in training by one training of each pair of rates."""
-    inner = (INNER_LRS[0],) if method == "joint" else INNER_LRS
     tried = {}
-    for meta_lr in META_LRS:
-        for lr in inner:
+    for meta_lr, lr in RATES:
+        if method != "joint" or lr == JOINT_LR:
             found = judged(method, CHOICE_SEED, meta_lr, lr, horizon)
             tried[meta_lr, lr] = best_of(found)["chosen_on"]
     best = max(tried, key=tried.get)
@@ -333,6 +340,8 @@ def run(args: Namespace) -> None:
             for what in ("alpha", "updates"):
                 chosen[name][what] = [b[what] for b in best]
             rows += rows_of(name, best)
+            end = [f[SNAPSHOTS[-1]] for f in found]
+            rows += rows_of(f"{name}_end", end)
             if method == "dice":
                 start = [f[0] for f in found]
                 rows += rows_of(f"{where}untrained", start)
