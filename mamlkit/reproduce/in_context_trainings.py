@@ -95,7 +95,7 @@ TRAININGS = {
         "inner_lr": 0.0,
         "meta_lr": 2e-3,
         "n_tasks": 16,
-        "iterations": 40_000,
+        "iterations": 55_000,
         "steps": 0,
     },
     # The paper's 40-40 network, one step, with the α of `sinusoid`.
