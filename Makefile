@@ -1,50 +1,61 @@
-# Every target makes .venv if it is missing or older than the dependencies.
+# Every target makes its .venv if it is missing or older than the dependencies.
 PYTHON ?= python3
-# CONSTRAINTS=/dev/null takes the newest of everything.
+# TORCH=2.4.1 or TORCH=newest: in a .venv of its own.
+PINNED := $(shell sed -n 's/^torch==//p' constraints.txt)
+TORCH ?= $(PINNED)
+# CONSTRAINTS=/dev/null takes the newest of everything else.
 CONSTRAINTS ?= constraints.txt
-BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet -c $(CONSTRAINTS)
+VENV := .venv$(if $(filter $(PINNED),$(TORCH)),,-torch-$(TORCH))
+BIN := $(VENV)/bin
+# By this pyrefly finds the packages.
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
+PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
+	torch$(if $(filter newest,$(TORCH)),,==$(TORCH))
+# A page looks the same with every torch.
+BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
 .DEFAULT_GOAL := help
 .PHONY: run test browser lab render html bench claims help clean
 
-run: .venv/ready  ## execute every chapter, print what held
+run: $(VENV)/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
 
-test: .venv/ready  ## style, units, chapters at ci scale, exercises, cells
+test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest --numprocesses logical --dist loadfile
+	$(BIN)/pyrefly check
+	$(BIN)/pytest --numprocesses logical --dist loadfile $(BROWSER)
 
-browser: .venv/ready  ## try every chapter in a real JupyterLab, and the site
+browser: $(VENV)/ready  ## try every chapter in a real JupyterLab, and the site
 	$(BIN)/pytest tests/test_browser_*.py
 
-lab: .venv/ready  ## open JupyterLab on the first chapter
+lab: $(VENV)/ready  ## open JupyterLab on the first chapter
 	$(BIN)/mamlkit lab
 
-render: .venv/ready  ## store every chapter's outputs in notebooks/
+render: $(VENV)/ready  ## store every chapter's outputs in notebooks/
 	$(BIN)/mamlkit render
 
-html: .venv/ready  ## write the course as a site to build/html/
+html: $(VENV)/ready  ## write the course as a site to build/html/
 	$(BIN)/mamlkit html
 
-bench: .venv/ready  ## time a meta-iteration against other libraries
+bench: $(VENV)/ready  ## time a meta-iteration against other libraries
 	$(PIP) -e '.[bench]'
 	$(BIN)/mamlkit reproduce speed
 
-claims: .venv/ready  ## judge every claim at laptop scale, seeds 0, 1, 2
+claims: $(VENV)/ready  ## judge every claim at laptop scale, seeds 0, 1, 2
 	$(BIN)/mamlkit claims
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
-clean:  ## remove what was built; data/cache/ and .venv/ stay
+clean:  ## remove what was built; downloads and .venv/ stay
 	rm -rf build .pytest_cache .ruff_cache
 
-.venv/ready: pyproject.toml constraints.txt
+$(VENV)/ready: pyproject.toml constraints.txt Makefile
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	{ echo 'mamlkit needs Python 3.11 or newer as $(PYTHON):' \
 	'try make PYTHON=python3.12 $(MAKECMDGOALS)'; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
+	sed '/^torch==/d' $(CONSTRAINTS) > $(VENV)/constraints.txt
 	$(PIP) -e '.[test]'
 	touch $@

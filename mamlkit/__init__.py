@@ -1,10 +1,12 @@
 """Model-Agnostic Meta-Learning, as the course builds it."""
 
+from mamlkit.arrays import TaskArrays
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.datasets.faces import load_faces
 from mamlkit.datasets.glyphs import load_glyphs
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.datasets.people import load_people, read_picture
+from mamlkit.deploy import adapted_model
 from mamlkit.episodes import Episodes
 from mamlkit.evaluate import (
     adaptation_curve,
@@ -39,7 +41,6 @@ from mamlkit.tasks import (
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
-    TaskArrays,
     Tasks,
     in_chunks,
     map_tasks,
@@ -63,6 +64,7 @@ __all__ = [
     "Wave",
     "adapt",
     "adaptation_curve",
+    "adapted_model",
     "anil_loss",
     "conjugate_gradients",
     "cosine",

@@ -7,9 +7,13 @@ runs. Heavy imports wait until a command needs them.
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 
 from mamlkit import __version__
+
+# What brings a module that is not installed; the others come with the course.
+EXTRAS = {"latex2mathml": "site", "higher": "bench"}
 
 
 class _Parser(ArgumentParser):
@@ -25,13 +29,28 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns:
         exit code: 0 when all is well, 1 when a chapter or a claim failed,
-        2 for a mistake in the arguments, 130 when interrupted.
+        2 for a mistake in the arguments or a package that is missing, 130
+        when interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # A console that cannot write a character shows its number.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     args = _parser().parse_args(argv)
     try:
         return args.command(args) or 0
     except ValueError as fault:
         print(f"mamlkit: {fault}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as missing:
+        if not missing.name or missing.name.startswith("mamlkit"):
+            raise  # a mistake of ours
+        extra = EXTRAS.get(missing.name, "course")
+        print(
+            f"mamlkit: this needs {missing.name}: "
+            f"pip install 'mamlkit[{extra}]'",
+            file=sys.stderr,
+        )
         return 2
     except OSError as fault:
         print(f"mamlkit: {fault.strerror}: {fault.filename}", file=sys.stderr)
@@ -81,9 +100,25 @@ def _parser() -> ArgumentParser:
         type=Path,
         help="folder for what was executed; by default build/ in the checkout",
     )
-    add("lab", _lab, "open JupyterLab on a chapter", chapters="?")
+    lab = add("lab", _lab, "open your copy of a chapter", chapters="?")
+    lab.add_argument(
+        "--folder",
+        type=Path,
+        help="of your copies; by default mamlkit-course in your home folder",
+    )
+    progress = add("progress", _progress, "show which exercises are done")
+    progress.add_argument(
+        "--folder", type=Path, help="of your copies, as for `mamlkit lab`"
+    )
+    add("doctor", _doctor, "say what a report of a problem needs")
     add("render", _render, "store outputs in notebooks/", chapters="*")
-    add("html", _html, "write the course as a site to build/html/")
+    html = add("html", _html, "write the course as a site to build/html/")
+    html.add_argument(
+        "--repository",
+        metavar="URL",
+        help="where readers find the course; by default what pyproject.toml "
+        "has as project.urls.Repository",
+    )
     add("claims", _claims, "judge all claims with seeds 0, 1, 2", chapters="*")
     fetch = add("fetch", _fetch, "download and verify a data set")
     fetch.add_argument("name", choices=["omniglot"])
@@ -112,16 +147,27 @@ def _run(args: Namespace) -> int:
 
 
 def _lab(args: Namespace) -> int:
-    import subprocess
-
-    from mamlkit.course.chapters import find_chapters
-    from mamlkit.publish import runner
+    from mamlkit.publish import lab
 
     names = [args.chapters] if args.chapters else []
-    first = find_chapters(names)[0]
-    with runner.own_kernel():
-        command = [sys.executable, "-m", "jupyterlab", str(first)]
-        return subprocess.run(command).returncode
+    return lab.open_lab(names, args.folder)
+
+
+def _progress(args: Namespace) -> None:
+    from mamlkit.exercises import progress, progress_table
+    from mamlkit.paths import NOTEBOOKS
+    from mamlkit.publish.lab import FOLDER
+
+    usual = [Path.cwd(), FOLDER, NOTEBOOKS]
+    path = progress.find_progress([args.folder] if args.folder else usual)
+    print(progress_table(progress.read_verdicts(path)))
+    print(f"Remembered in {path}." if path.exists() else "Nothing so far.")
+
+
+def _doctor(_args: Namespace) -> int:
+    from mamlkit.publish import doctor
+
+    return int(not doctor.report())
 
 
 def _render(args: Namespace) -> None:
@@ -131,11 +177,12 @@ def _render(args: Namespace) -> None:
     render.render(find_chapters(args.chapters))
 
 
-def _html(_args: Namespace) -> None:
+def _html(args: Namespace) -> None:
     from mamlkit.course.chapters import find_chapters
     from mamlkit.publish import site
 
-    print(site.build(find_chapters()))
+    repository = args.repository or site.repository_address()
+    print(site.build(find_chapters(), repository=repository))
 
 
 def _claims(args: Namespace) -> int:
@@ -173,7 +220,7 @@ def _reproduce(args: Namespace) -> None:
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",
-        description=module.__doc__.split("\n")[0],
+        description=(module.__doc__ or "").split("\n")[0],
     )
     parser.add_argument("--seed", type=int, default=0)
     module.arguments(parser)

@@ -1,11 +1,22 @@
 """Checkpoints: written whole or not at all, read without running code."""
 
+import dis
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
+from mamlkit.history import Run
 from mamlkit.paths import replacing
+
+# What a function's globals and constants may be to be compared.
+PLAIN = (str, int, float, list, tuple, dict, Tensor)
+MOST = 64  # numbers that are kept as they are
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -61,26 +72,25 @@ def load_checkpoint(
     return state
 
 
-def training_settings(generator, objective, **settings) -> dict[str, Any]:
+def training_settings(generator, shapes, **settings) -> dict[str, Any]:
     """List what a run must share with a checkpoint to go on from it."""
-    shapes = settings.pop("shapes")
-    return {name: _plain(value) for name, value in settings.items()} | {
+    return {name: described(value) for name, value in settings.items()} | {
         "seed": generator.initial_seed(),
-        "objective": _plain(objective),
         "shapes": {name: list(p.shape) for name, p in shapes.items()},
     }
 
 
-def save_training(
-    path, settings, history, optimizer, iteration, generator_state
-) -> None:
-    """Keep what `resume` needs after `iteration` updates."""
+def save_training(path: str | Path, settings: dict, run: Run) -> None:
+    """Keep what `resume` needs to go on from where the run was marked."""
+    history = run.history
     state = {
         "settings": settings,
-        "iteration": iteration,
-        "params": history.params,
-        "optimizer": optimizer.state_dict(),
-        "generator": generator_state,
+        "iteration": run.done,
+        "params": run.params,
+        "start": history.start,
+        "best": run.best,
+        "optimizer": run.optimizer.state_dict(),
+        "states": run.states,
         "loss": torch.tensor(history.loss, dtype=torch.float64),
         "validation": history.validation,
         "seconds": history.seconds,
@@ -88,34 +98,151 @@ def save_training(
     save_checkpoint(path, state)
 
 
-def resume(path, settings, history, optimizer, generator) -> int:
-    """Put a training's state in place, if `path` holds one.
+def load_training(
+    path: str | Path | None, settings: dict, iterations: int
+) -> dict[str, Any] | ValueError | None:
+    """Read a training's state, if `path` holds one.
 
     Returns:
-        the iteration it is at; 0 where there is no file.
+        the state; None where there is no file; and what is wrong with it,
+        which `resume` raises, so that every process does.
     """
     if path is None or not Path(path).exists():
-        return 0
-    state = load_checkpoint(path, settings)
-    for name, p in history.params.items():
+        return None
+    try:
+        state = load_checkpoint(path, settings)
+    except ValueError as fault:
+        return fault
+    if state["iteration"] > iterations:
+        return ValueError(
+            f"{path} has done {state['iteration']} iterations and {iterations}"
+            " are wanted: ask for more, or name another file"
+        )
+    return state
+
+
+def resume(run: Run, state: dict[str, Any] | ValueError | None) -> None:
+    """Put a training's state in place.
+
+    Raises:
+        ValueError: it is one.
+    """
+    if isinstance(state, ValueError):
+        raise state
+    if state is None:
+        return
+    history = run.history
+    for name, p in run.params.items():
         p.copy_(state["params"][name])
-    optimizer.load_state_dict(state["optimizer"])
-    generator.set_state(state["generator"])
+        if state["best"]:
+            run.best[name] = state["best"][name].to(p)
+    for name, p in history.start.items():
+        p.copy_(state["start"][name])
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.done = state["iteration"]
+    run.states = state["states"]
     history.loss = state["loss"].tolist()
-    history.validation = [tuple(pair) for pair in state["validation"]]
+    history.validation = [(int(i), float(v)) for i, v in state["validation"]]
     history.seconds = state["seconds"]
-    return state["iteration"]
+    run.generator.set_state(run.states["generator"])
+    torch.set_rng_state(run.states["torch"])
+    device = next(iter(run.params.values())).device
+    if device.type == "cuda" and "cuda" in run.states:
+        torch.cuda.set_rng_state(run.states["cuda"], device)
 
 
-def _plain(setting) -> Any:
-    """What a checkpoint can hold and compare: sums, and functions' names."""
-    if callable(setting):
-        function = getattr(setting, "func", setting)  # of a partial
-        return getattr(function, "__name__", "objective")
-    if isinstance(setting, dict):
-        return {name: _plain(value) for name, value in setting.items()}
-    if isinstance(setting, list | tuple):
-        return [_plain(value) for value in setting]
-    if isinstance(setting, str | bool | int):
+def described(setting: Any) -> Any:
+    """What a checkpoint can hold and compare of a setting.
+
+    Modules by what they print and hold; functions by their names, with what
+    a partial fixes. One that has no name of its own, or was typed into a
+    notebook, is told by the numbers, words and names in it.
+    """
+    if setting is None or isinstance(setting, str | bool):
         return setting
-    return float(torch.as_tensor(setting, dtype=torch.float64).sum())
+    if isinstance(setting, Integral):  # NumPy's become Python's
+        return int(setting)
+    if isinstance(setting, Real):
+        return float(setting)
+    if isinstance(setting, nn.Module):
+        return _module(setting)
+    if isinstance(setting, partial):
+        fixed = [*setting.args, setting.keywords]
+        return _made_of(described(setting.func), fixed)
+    if callable(setting):
+        return _function(setting)
+    if isinstance(setting, Mapping):
+        return {str(k): described(value) for k, value in setting.items()}
+    if isinstance(setting, list | tuple | set | frozenset):
+        found = [described(value) for value in setting]
+        return found if len(found) <= MOST else _digest(repr(found).encode())
+    try:
+        return _numbers(torch.as_tensor(setting))
+    except (TypeError, ValueError, RuntimeError):
+        return type(setting).__name__
+
+
+def _numbers(values: Tensor) -> Any:
+    values = values.detach().cpu()
+    if values.numel() <= MOST:
+        return values.tolist()
+    return [list(values.shape), _digest(values.double().numpy().tobytes())]
+
+
+def _module(module: nn.Module) -> Any:
+    # What it prints leaves out some of its settings, and its buffers.
+    held = {
+        name: value
+        for name, value in vars(module).items()
+        if not name.startswith("_")
+        and name != "training"
+        and isinstance(value, PLAIN)
+    }
+    return _made_of(repr(module), held | dict(module.named_buffers()))
+
+
+def _function(function: Callable) -> Any:
+    name = getattr(function, "__qualname__", None)
+    own = getattr(function, "__self__", None)
+    if name is None or own is not None:
+        # An object that can be called, or a method of one.
+        owner = function if own is None else own
+        kind = name or type(owner).__name__
+        if isinstance(owner, nn.Module):
+            return _made_of(kind, [owner])
+        return _made_of(kind, getattr(owner, "__dict__", {}))
+    code = getattr(function, "__code__", None)
+    named = "<" not in name and function.__module__ != "__main__"
+    if code is None or named:
+        return name
+    # What a closure or lambda was made with is as good as an argument.
+    held: dict[str, Any] = {"defaults": [*(function.__defaults__ or ())]}
+    for free, cell in zip(code.co_freevars, function.__closure__ or ()):
+        try:
+            held[free] = cell.cell_contents
+        except ValueError:  # not filled in yet
+            held[free] = None
+    words = []
+    for step in dis.get_instructions(code):
+        if step.opname == "LOAD_GLOBAL":
+            value = function.__globals__.get(step.argval)
+            held[step.argval] = value if isinstance(value, PLAIN) else None
+        elif "CONST" in step.opname or "SMALL_INT" in step.opname:
+            words += [step.argval] if isinstance(step.argval, PLAIN) else []
+    return _made_of(name, held | {"constants": words})
+
+
+def _made_of(name: Any, held: Any) -> dict[str, Any]:
+    """Describe a function by what it holds, but not functions in that."""
+    if isinstance(held, Mapping):
+        held = {
+            key: getattr(value, "__qualname__", type(value).__name__)
+            if callable(value) and not isinstance(value, nn.Module | partial)
+            else value
+            for key, value in held.items()
+        }
+    return {"function": name, "with": described(held)}
+
+
+def _digest(what: bytes) -> str:
+    return hashlib.sha256(what).hexdigest()[:16]

@@ -4,13 +4,15 @@ They look at shapes and Python numbers only. `if tensor:` would fail under
 `vmap`, and learned rates may turn negative.
 """
 
+import inspect
 import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -18,7 +20,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from mamlkit import inputs
+
+PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
+_TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
 
 def scalar(loss: Tensor) -> Tensor:
@@ -33,10 +39,94 @@ def scalar(loss: Tensor) -> Tensor:
     return loss
 
 
+def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
+    """Let a criterion refuse what it would only broadcast or choke on.
+
+    Returns:
+        the criterion, which raises ValueError when it returns no scalar, when
+        the shapes of outputs and y broadcast to pairs that are not the
+        examples, or when it cannot take the outputs.
+    """
+    known: set[tuple] = set()
+
+    def judged(outputs, y):
+        shapes = getattr(outputs, "shape", None), y.shape
+        if shapes[0] == shapes[1]:
+            return scalar(criterion(outputs, y))
+        if shapes[0] is None:
+            return scalar(_choose(criterion, outputs, y))
+        if shapes not in known and not torch.compiler.is_compiling():
+            _aligned(criterion, outputs, y)
+            known.add(shapes)
+        return scalar(criterion(outputs, y))
+
+    return judged
+
+
+def _choose(criterion: Callable, outputs, y: Tensor) -> Tensor:
+    """Apply a criterion to outputs that are no tensor."""
+    try:
+        return criterion(outputs, y)
+    except (TypeError, AttributeError) as error:
+        kind = type(outputs).__name__
+        part = "out[0]" if isinstance(outputs, tuple | list) else "out.logits"
+        part = 'out["logits"]' if isinstance(outputs, dict) else part
+        raise ValueError(
+            f"the model returns a {kind}, which the criterion cannot take "
+            f"({error}): let it choose, as in criterion=lambda out, y: "
+            f"F.mse_loss({part}, y)"
+        ) from None
+
+
+def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
+    """Refuse a criterion to which outputs and y belong in no order.
+
+    Of shapes (n, 1) and (n,), broadcasting makes n times n pairs, and it no
+    longer matters which example gave which output. It does to a criterion
+    that makes the shapes alike by itself.
+    """
+    of, to = tuple(outputs.shape), tuple(y.shape)
+    if len(of) == len(to):
+        return  # the examples' axis is the same one
+    # Nothing of this belongs to vmap or grad, draws, or is said twice.
+    with (
+        torch._C._DisableFuncTorch(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices=[]),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")
+        a, b = _stand_in(outputs, 0.755), _stand_in(y, 0.570)
+        more = (*to, *(1,) * (len(of) - len(to)))
+        less = (*of, *(1,) * (len(to) - len(of)))
+        try:
+            found = criterion(a, b)
+            in_other_order = criterion(a.roll(1, 0), b)
+            alike = criterion(a.view(less), b.view(more))
+            fine = found.isclose(alike) or not found.isclose(in_other_order)
+        except Exception:  # not a criterion of numbers: its own business
+            return
+    if not fine:
+        advice = "make them alike"
+        if of == (*to, 1):
+            advice = "give y a last axis, y[..., None]"
+        elif to == (*of, 1):
+            advice = "take y's last axis away, y[..., 0]"
+        raise ValueError(f"the model gives {of}, y is {to}: {advice}")
+
+
+def _stand_in(like: Tensor, step: float) -> Tensor:
+    """Numbers between 0 and 1, all different; whole ones are 0 or 1."""
+    count = torch.arange(like.shape.numel(), device=like.device)
+    values = count * step % 1 if like.is_floating_point() else count % 2
+    return values.to(like.dtype).view(like.shape)
+
+
 def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
+    frozen(params)
     if isinstance(lr, dict):
         missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
         if missing or unknown:
@@ -48,7 +138,7 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
         raise ValueError(
             f"lr must be a number, a tensor or a dict of tensors, got {lr!r}"
         )
-    elif isinstance(lr, Real) and not 0 <= lr < math.inf:
+    elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
 
 
@@ -60,18 +150,68 @@ def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
             raise ValueError(f"{name} must be >= 1, got {count}")
 
 
+def enough(
+    kind: str, rows: str, names: Sequence, sizes: Tensor, k_shot: int,
+    k_query: int,
+) -> None:  # fmt: skip
+    """Refuse groups with fewer examples than are to be drawn of each."""
+    few = [i for i, n in enumerate(sizes.tolist()) if n < k_shot + k_query]
+    if few:
+        more = f" ({len(few) - 1} more have too few)" if few[1:] else ""
+        raise ValueError(
+            f"{kind} {names[few[0]]!r} has {sizes[few[0]]} {rows}, {k_shot} "
+            f"+ {k_query} wanted{more}: ask for fewer, or leave it out"
+        )
+
+
+def examples(name: Any, group: Tensor) -> None:
+    """Refuse examples of a class that no model can take."""
+    if group.dtype == torch.uint8:
+        raise ValueError(
+            f"class {name!r} holds bytes, which models do not take: make them "
+            "float, images / 255"
+        )
+    low, high = group.aminmax() if group.numel() else (group, group)
+    if not (low.isfinite().all() and high.isfinite().all()):
+        raise ValueError(f"class {name!r} holds numbers that are not finite")
+
+
+def frozen(params: dict) -> None:
+    """Refuse to move the frozen parameters of a model that has others."""
+    # A tensor that is no parameter says nothing by not requiring grad, nor
+    # does a model that is frozen as a whole, as for evaluation.
+    own = {k: p for k, p in params.items() if type(p) is nn.Parameter}
+    if len({p.requires_grad for p in own.values()}) < 2:
+        return
+    for name, p in own.items():
+        if not p.requires_grad:
+            raise ValueError(
+                f"{name!r} is frozen (requires_grad=False) and would be "
+                "moved: leave it out, {k: p for k, p in "
+                "model.named_parameters() if p.requires_grad}, or detach it"
+            )
+
+
+def fixed(lr: Any) -> None:
+    """Refuse rates that are to be learned."""
+    for rate in inputs.tensors(lr):
+        if isinstance(rate, Tensor) and rate.requires_grad:
+            raise ValueError(
+                "Reptile cannot learn rates, as the distance it lowers is "
+                "least where nothing moves: detach them"
+            )
+
+
 class Needs(NamedTuple):
     """What a model needs, and cannot take; looked up once by `needs`.
 
     Attributes:
-        ties: a weight has two names. The search costs 4 % of an inner step.
         dims: that the x of one task must have.
         refused: why the model cannot be used at all, or "".
         running: norms whose running statistics move while they train.
         fused: norms whose weights vmap cannot follow, by a weight's name.
     """
 
-    ties: bool
     dims: int
     refused: str
     running: dict[str, nn.Module]
@@ -80,9 +220,9 @@ class Needs(NamedTuple):
 
 def needs(model: nn.Module) -> Needs:
     """Look up what a model needs."""
-    once = [name for name, _ in model.named_parameters()]
-    every = [k for k, _ in model.named_parameters(remove_duplicate=False)]
-    has_features = any(isinstance(m, _TAKES_FEATURES) for m in model.modules())
+    kinds = {*map(type, model.modules())}
+    takes_features = any(issubclass(kind, _TAKES_FEATURES) for kind in kinds)
+    takes_numbers = any(issubclass(kind, _TAKES_NUMBERS) for kind in kinds)
     refused, running, fused = "", {}, {}
     for name, module in model.named_modules():
         kind = f"{type(module).__name__} {name!r}"
@@ -93,24 +233,29 @@ def needs(model: nn.Module) -> Needs:
             if getattr(module, "weight", None) is not None:
                 fused[f"{name}.weight".removeprefix(".")] = kind
         # PyTorch's two forms are a parametrisation and a hook, both private.
-        kinds = map(type, (module, *module._forward_pre_hooks.values()))
-        if any(k.__name__.endswith("WeightNorm") for k in kinds):
+        hooks = map(type, (module, *module._forward_pre_hooks.values()))
+        if any(k.__name__.endswith("WeightNorm") for k in hooks):
             refused = (
                 f"{kind} has weight_norm, whose second-order gradients "
                 "PyTorch gets wrong: write v * (g / v.norm(dim=1, "
                 "keepdim=True)) in a module of your own"
             )
-    dims = 2 if has_features else 1
-    return Needs(once != every, dims, refused, running, fused)
+        if isinstance(module, _TAKES_NUMBERS) and module.max_norm is not None:
+            refused = (
+                f"{kind} has max_norm, with which every call changes the "
+                "weights: build it without"
+            )
+    dims = 2 if takes_features and not takes_numbers else 1
+    return Needs(dims, refused, running, fused)
 
 
-def call(needs: Needs, params: dict[str, Tensor], x: Tensor) -> None:
+def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
     """Refuse a call of a model that would go wrong without a word.
 
     Args:
         needs: of the model.
         params: what it is called with.
-        x: inputs of one task, batched by vmap or not.
+        x: inputs of one task, batched by vmap or not; one tensor or several.
 
     Raises:
         ValueError: saying what to use instead.
@@ -123,15 +268,16 @@ def call(needs: Needs, params: dict[str, Tensor], x: Tensor) -> None:
             raise ValueError(
                 f"{kind} keeps running statistics, which leak from task to "
                 "task: build it with track_running_stats=False, affine=False, "
-                "or use mamlkit.BatchNorm"
+                "or use mamlkit.BatchNorm (as norm_layer= of a resnet)"
             )
-    if needs.fused and batched(x):
+    one = inputs.first(x)
+    if needs.fused and batched(one):
         vmapped(needs, params)
-    if x.dim() < needs.dims:
+    if one.dim() < (needs.dims if one is x else 1):
         raise ValueError(
             "x must have shape (tasks, examples, *features), and that of one "
-            f"task (examples, *features), got {tuple(x.shape)} for one task: "
-            "a single task needs an axis of its own, x[None]"
+            f"task (examples, *features), got {tuple(one.shape)} for one "
+            "task: a single task needs an axis of its own, x[None]"
         )
 
 
@@ -167,6 +313,18 @@ def training(
     if isinstance(criterion, type):
         name = criterion.__name__
         raise ValueError(f"criterion is a class: pass {name}(), an instance")
+    if isinstance(model, PARALLEL):
+        raise ValueError(
+            "pass the module itself, model.module: meta_train shares the "
+            "tasks among processes by itself"
+        )
+    if isinstance(criterion, nn.Module):
+        for name, p in criterion.named_parameters():
+            if p.requires_grad:
+                raise ValueError(
+                    f"the criterion's {name!r} requires grad, but is not "
+                    "learned: make it a part of the model, or freeze it"
+                )
     if not isinstance(generator, Generator):
         raise ValueError(
             "generator must be one of torch's, as "
@@ -181,12 +339,14 @@ def training(
         )
 
 
-def numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
+def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
     """Refuse counts that are not whole, or too small."""
     counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
     counts["steps"] = steps, 0
     if tasks_at_once is not None:
         counts["tasks_at_once"] = tasks_at_once, 1
+    if patience is not None:
+        counts["patience"] = patience, 1
     for name, (count, least) in counts.items():
         if not isinstance(count, Integral) or count < least:
             raise ValueError(
@@ -194,58 +354,117 @@ def numbers(n_tasks, iterations, steps, tasks_at_once) -> None:
             )
 
 
-def sample(tasks, params: dict[str, Tensor]) -> None:
-    """Refuse what a sampler returned, unless it is Tasks for this model."""
+def choices(
+    objective: Callable, keep: str, validate, patience, clip, optimizer
+) -> None:
+    """Refuse choices that contradict each other, or do nothing."""
+    if keep not in ("last", "best"):
+        raise ValueError(f'keep must be "last" or "best", got {keep!r}')
+    if validate is None and (keep == "best" or patience is not None):
+        raise ValueError('keep="best" and patience need validate')
+    if clip is not None and not 0 < clip:
+        raise ValueError(f"clip must be > 0, got {clip}")
+    if optimizer is not None and not callable(optimizer):
+        raise ValueError(
+            "optimizer must be a class or function, as torch.optim.SGD or "
+            "partial(torch.optim.SGD, momentum=0.9), called with parameters "
+            f"and lr=meta_lr; got a finished {type(optimizer).__name__}"
+        )
+    if isinstance(objective, partial):
+        for name, value in objective.keywords.items():
+            for t in inputs.tensors(value):
+                if isinstance(t, Tensor) and t.requires_grad:
+                    raise ValueError(
+                        f"the objective's {name} requires grad, but is not "
+                        "learned: detach it, pass rates as inner_lr, or make "
+                        "it a parameter of the model"
+                    )
+
+
+def sampler(sample_tasks, n_tasks: int, generator: Generator) -> None:
+    """Refuse what cannot be called as a sampler."""
+    wanted = (
+        "sample_tasks must be a function, called as sample_tasks(n_tasks, "
+        "generator=generator)"
+    )
+    if not callable(sample_tasks):
+        kind = type(sample_tasks).__name__
+        instead = (
+            "partial(tasks.sample, k_shot=…, k_query=…) of TaskArrays, which "
+            "TaskArrays.from_groups(x, y, groups) makes of your examples"
+        )
+        if hasattr(sample_tasks, "sample"):
+            instead = "partial(….sample, k_shot=…, k_query=…) makes one"
+        raise ValueError(f"{wanted}, got a {kind}: {instead}")
+    try:
+        signature = inspect.signature(sample_tasks)
+    except (TypeError, ValueError):  # some that are not written in Python
+        return
+    try:
+        signature.bind(n_tasks, generator=generator)
+    except TypeError as error:
+        raise ValueError(
+            f"{wanted}, but {error}: partial(….sample, k_shot=…, k_query=…) "
+            "makes one"
+        ) from None
+
+
+def idle(names: set[str]) -> None:
+    """Warn of what is trained and does not move."""
+    listed = ", ".join(sorted(names))
+    warnings.warn(
+        f"no gradient has reached {listed}: what lies under no_grad or "
+        "detach, or plays no part, is not trained",
+        stacklevel=3,
+    )
+
+
+def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
+    """Return what a sampler returned, if it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
     batches = [getattr(tasks, part, None) for part in ("support", "query")]
-    tensors = [
-        getattr(batch, name, None) for batch in batches for name in "xy"
-    ]
-    if not all(isinstance(t, Tensor) for t in tensors):
+    xs = [t for b in batches for t in inputs.tensors(getattr(b, "x", None))]
+    ys = [getattr(batch, "y", None) for batch in batches]
+    if not all(isinstance(t, Tensor) for t in xs + ys):
         raise ValueError(
             "sample_tasks must return Tasks(support, query), each a Batch of "
-            f"two tensors, x and y; got {type(tasks).__name__}"
+            "x, one tensor or several in a tuple or dict, and y, one tensor; "
+            f"got {type(tasks).__name__}"
         )
-    x, p = tensors[0], next(iter(params.values()))
-    if x.is_floating_point() and x.dtype != p.dtype:
-        raise ValueError(
-            f"x is {x.dtype} and the model {p.dtype}: make them alike, as "
-            "with x.float()"
-        )
-
-
-def buffers(model: nn.Module, before: dict[str, Tensor]) -> None:
-    """Put back buffers that a forward pass replaced, and refuse it."""
-    for name, buffer in model.named_buffers():
-        if buffer is not before[name]:
-            owner, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(owner), leaf, before[name])
+    dtype = next(iter(params.values())).dtype
+    for x in xs:
+        if x.is_floating_point() and x.dtype != dtype:
             raise ValueError(
-                f"the model's forward pass changes its buffer {name!r}, which "
-                "leaks from task to task: keep it fixed"
+                f"x is {x.dtype} and the model {dtype}: make them alike, as "
+                "with x.float()"
             )
+    return tasks
 
 
 def tasks(tasks, over_tasks: str) -> None:
     """Refuse tasks that are not stacked, or not paired with targets."""
     if over_tasks not in ("vmap", "loop"):
         raise ValueError(f'over_tasks must be "vmap" or "loop": {over_tasks}')
+    given = {
+        part: inputs.named(x, "x") | {"y": y}
+        for part, (x, y) in zip(("support", "query"), tasks)
+    }
     counts = {
         f"{part}.{name}": len(t) if t.dim() else 0
-        for part, batch in zip(("support", "query"), tasks)
-        for name, t in zip("xy", batch)
+        for part, tensors in given.items()
+        for name, t in tensors.items()
     }
     if len(set(counts.values())) > 1 or 0 in counts.values():
         raise ValueError(
             "support and query need one leading axis, the tasks, of one "
             f"length; got {counts}"
         )
-    for part, batch in zip(("support", "query"), tasks):
-        x, y = (tuple(t.shape[1:2]) for t in batch)
-        if 0 in x or (y and x and x != y):
+    for part, tensors in given.items():
+        sizes = {name: len(t[0]) for name, t in tensors.items() if t.dim() > 1}
+        if len(set(sizes.values())) > 1 or 0 in sizes.values():
             raise ValueError(
                 f"{part} needs as many x as y, and one at least: it has "
-                f"{x[0]} and {y[0] if y else 0} examples"
+                + " and ".join(f"{n} {name}" for name, n in sizes.items())
             )
 
 
@@ -278,7 +497,9 @@ def step_weights(weights, lr, steps: int) -> None:
 
 def compiler_found() -> bool:
     """Look for a C++ compiler; warn where there is none."""
-    names = [os.environ.get("CXX"), "g++", "clang++", "cl"]
+    # The one that PyTorch takes on this system.
+    names = ("cl",) if os.name == "nt" else ("g++", "clang++")
+    names = (os.environ.get("CXX"), *names)
     if any(name and shutil.which(name) for name in names):
         return True
     warnings.warn(

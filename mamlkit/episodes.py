@@ -1,11 +1,13 @@
-"""Episodes: few-shot classification tasks cut from a set of images."""
+"""Episodes: few-shot classification tasks cut from examples of classes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from mamlkit import checks
+from mamlkit.arrays import Groups, gathered, picked, places, sizes
 from mamlkit.tasks import Batch, Tasks
 
 
@@ -17,44 +19,50 @@ class Episodes:
     0..N-1 in random order, so a label means nothing outside its task. With
     `rotations`, each class of a task is turned by a random multiple of 90°,
     all its examples alike (Finn et al. 2017, Sec. 5.2, and their code, which
-    also turns the test classes).
+    also turns the test classes): right for characters, wrong for most photos.
 
     Attributes:
-        images: float in [0, 1], shape (classes, examples, channels, height,
-            width); NumPy or torch.
+        images: images or other examples, shape (classes, examples,
+            *features), NumPy or torch; a list with an array (examples,
+            *features) for each class, of any number of examples; or a dict
+            of such arrays by the name of the class. In any range.
         n_way: N, classes in a task.
-        rotations: turn classes.
+        rotations: turn classes of images (classes, examples, channels,
+            height, width).
+        names: of the classes; 0, 1, ... without a dict.
+        sizes: examples of each class, shape (classes,).
 
     Raises:
-        ValueError: images of another shape or range, or too few classes.
+        ValueError: examples that cannot be used, or too few classes.
     """
 
-    images: Tensor = field(repr=False)
+    images: Groups = field(repr=False)
     n_way: int = 5
-    rotations: bool = True
+    rotations: bool = False
+    names: list = field(init=False, repr=False)
+    sizes: Tensor = field(init=False, repr=False)
 
     def __post_init__(self):
-        object.__setattr__(self, "images", torch.as_tensor(self.images))
-        shape = tuple(self.images.shape)
-        if len(shape) != 5 or not self.images.is_floating_point():
+        images, names = self.images, None
+        if isinstance(images, Mapping):
+            names, images = [*images], [*images.values()]
+        images = gathered("images", images)
+        names = names or [*range(len(images))]
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "names", names)
+        object.__setattr__(self, "sizes", sizes(images))
+        if not 2 <= self.n_way <= len(images):
             raise ValueError(
-                "images must be float of shape (classes, examples, channels, "
-                f"height, width), got {self.images.dtype} of shape {shape}"
+                f"n_way must be 2 to {len(images)}, the number of classes, "
+                f"got {self.n_way}"
             )
-        if self.rotations and shape[-1] != shape[-2]:
+        for name, group in zip(names, images):
+            checks.examples(name, group)
+        shape = tuple(images[0].shape[1:])
+        if self.rotations and (len(shape) != 3 or shape[-1] != shape[-2]):
             raise ValueError(
-                f"images must be square to be turned, got {shape[-2]} x "
-                f"{shape[-1]}: use rotations=False, or put channels first"
-            )
-        if not 2 <= self.n_way <= shape[0]:
-            raise ValueError(
-                f"n_way must be 2 to {shape[0]}, the number of classes, got "
-                f"{self.n_way}"
-            )
-        low, high = (value.item() for value in self.images.aminmax())
-        if not 0 <= low <= high <= 1:
-            raise ValueError(
-                f"images must lie in [0, 1], got {low:.3g} to {high:.3g}"
+                "images must be square, (channels, size, size), to be turned, "
+                f"got {shape}: use rotations=False, or put channels first"
             )
 
     def sample(
@@ -65,7 +73,7 @@ class Episodes:
         k_query: int,
         generator: torch.Generator,
     ) -> Tasks:
-        """Draw tasks whose support and query sets share no image.
+        """Draw tasks whose support and query sets share no example.
 
         Args:
             n_tasks: number of tasks.
@@ -74,33 +82,21 @@ class Episodes:
             generator: the source of randomness.
 
         Returns:
-            x of shape (n_tasks, n_way * k, channels, height, width), the
-            examples of one class after another; y (n_tasks, n_way * k) in
-            0..n_way-1.
+            x of shape (n_tasks, n_way * k, *features), the examples of one
+            class after another; y (n_tasks, n_way * k) in 0..n_way-1.
 
         Raises:
             ValueError: a count is below 1, or a class has too few examples.
         """
         checks.counts(n_tasks, k_shot, k_query)
-        n_classes, n_examples = self.images.shape[:2]
-        drawn = k_shot + k_query
-        if drawn > n_examples:
-            raise ValueError(
-                f"k_shot + k_query must be <= {n_examples}, the examples of a "
-                f"class, got {k_shot} + {k_query}"
-            )
-
-        def choose(count: int, *shape: int) -> Tensor:
-            # The places of the largest of many random numbers: a draw
-            # without replacement, in random order.
-            scores = torch.rand(
-                shape, generator=generator, device=generator.device
-            )
-            return scores.topk(count).indices.to(self.images.device)
-
-        classes = choose(self.n_way, n_tasks, n_classes)
-        examples = choose(drawn, n_tasks, self.n_way, n_examples)
-        x = self.images[classes.unsqueeze(-1), examples]
+        checks.enough(
+            "class", "examples", self.names, self.sizes, k_shot, k_query
+        )
+        every = torch.tensor([len(self.names)])
+        one = torch.zeros(n_tasks, dtype=torch.long)
+        classes = places(every, one, self.n_way, generator)
+        examples = places(self.sizes, classes, k_shot + k_query, generator)
+        x = picked(self.images, classes, examples)
         if self.rotations:
             turns = torch.randint(
                 4,

@@ -4,14 +4,16 @@ Nothing here keeps a graph: adapting needs gradients, judging does not.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
-from mamlkit import checks
-from mamlkit.inner import LossFn, Params, adapt
+from mamlkit import calling, checks
+from mamlkit.calling import functional_call
+from mamlkit.inner import LossFn, Params, adapt, of_part, path
+from mamlkit.rules import Rule
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks, to_device
 
 Metric = Callable[[Params, Batch], Tensor]
@@ -27,6 +29,8 @@ def adaptation_curve(
     lr: float | Params,
     steps: int,
     over_tasks: OverTasks = "vmap",
+    adapted: Sequence[str] | None = None,
+    rule: Rule | None = None,
 ) -> Tensor:
     """Judge every task's query set after 0, 1, ..., `steps` inner steps.
 
@@ -41,6 +45,9 @@ def adaptation_curve(
         lr: as in `adapt`.
         steps: number of inner steps.
         over_tasks: "vmap" or "loop", as in `meta_loss`.
+        adapted: names of the parameters that the inner steps change, as in
+            `anil_loss`; None: all.
+        rule: as in `adapt`.
 
     Returns:
         shape (tasks, steps + 1), without a graph.
@@ -49,10 +56,14 @@ def adaptation_curve(
         ValueError: as in `meta_loss`.
     """
     checks.tasks(tasks, over_tasks)
-
+    if adapted is not None:
+        params, (loss_fn, metric) = of_part(params, adapted, loss_fn, metric)
     tasks = to_device(tasks, next(iter(params.values())).device)
 
     def curve(support, query):
+        if rule is not None:
+            way = path(params, loss_fn, support, lr, steps, False, rule)
+            return torch.stack([metric(theta, query) for theta in way])
         adapted, values = params, [metric(params, query)]
         for _ in range(steps):
             adapted = adapt(adapted, loss_fn, support, lr=lr)
@@ -72,37 +83,85 @@ def functional_accuracy(model: nn.Module) -> Metric:
         ValueError: from the metric, labels not of shape (examples,).
     """
     needs = checks.needs(model)
+    places = calling.places(model)
 
     def accuracy(params, batch):
         checks.call(needs, params, batch.x)
-        logits = functional_call(model, params, (batch.x,))
+        logits = functional_call(model, params, (batch.x,), places=places)
         checks.labels(logits, batch.y)
         return (logits.argmax(-1) == batch.y).float().mean()
 
     return accuracy
 
 
-def mean_interval(values: Tensor) -> tuple[Tensor, Tensor]:
+def mean_interval(
+    values: Tensor, groups: Sequence | Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Average over tasks, and the half-width of its 95 % interval.
+
+    The interval covers what would change if other tasks were drawn: that the
+    mean over all such tasks lies in it is true 19 times in 20. It does not
+    cover another training, nor other classes than those that the tasks were
+    cut from.
 
     Args:
         values: shape (tasks, ...), one independent task a row.
+        groups: where rows are not independent, which task (or subject, or
+            class) each is of: many draws from a few tasks are a few tasks.
 
     Returns:
-        mean and 1.96 standard errors, each of shape (...).
+        mean and 1.96 standard errors, each of shape (...). With `groups`,
+        each group counts once, and few of them have a wider interval
+        (Student's t).
 
     Raises:
-        ValueError: fewer than two tasks.
+        ValueError: fewer than two tasks or groups.
 
     Examples:
         >>> mean, half = mean_interval(torch.tensor([1.0, 3.0]))
         >>> mean.item(), round(half.item(), 2)
         (2.0, 1.96)
+        >>> twice = torch.tensor([1.0, 1.0, 3.0, 3.0])
+        >>> mean, half = mean_interval(twice, groups=["a", "a", "b", "b"])
+        >>> mean.item(), round(half.item(), 2)
+        (2.0, 12.71)
     """
+    if groups is not None:
+        return _grouped_interval(values, groups)
     if len(values) < 2:
         raise ValueError(f"an interval needs 2 tasks, got {len(values)}")
     error = values.std(dim=0) / math.sqrt(len(values))
     return values.mean(dim=0), 1.96 * error
+
+
+def _grouped_interval(values: Tensor, groups) -> tuple[Tensor, Tensor]:
+    labels = groups.tolist() if hasattr(groups, "tolist") else [*groups]
+    if len(labels) != len(values):
+        raise ValueError(
+            f"groups must name one for each of {len(values)} values, got "
+            f"{len(labels)}"
+        )
+    rows: dict = {}
+    for row, label in enumerate(labels):
+        rows.setdefault(label, []).append(row)
+    if len(rows) < 2:
+        raise ValueError(f"an interval needs 2 groups, got {len(rows)}")
+    means = torch.stack([values[of].mean(dim=0) for of in rows.values()])
+    error = means.std(dim=0) / math.sqrt(len(means))
+    return means.mean(dim=0), _student(len(means) - 1) * error
+
+
+def _student(freedom: int) -> float:
+    """97.5 % quantile of Student's t, to 0.1 %."""
+    few = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776}
+    z, n = 1.959964, freedom
+    # Abramowitz and Stegun 26.7.5.
+    return few.get(n) or (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+    )
 
 
 def slope_error(
@@ -159,9 +218,10 @@ def one_by_one(
     Returns:
         logits, shape (examples, n_way).
     """
+    places = calling.places(model)
 
     def beside_support(one):
         batch = torch.cat([support_x, one.unsqueeze(0)])
-        return functional_call(model, params, (batch,))[-1]
+        return functional_call(model, params, (batch,), places=places)[-1]
 
     return vmap(beside_support)(x)

@@ -2,22 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.func import grad_and_value
 
-from mamlkit import checks
+from mamlkit import checks, inputs
 from mamlkit.inner import LossFn, Params
 from mamlkit.tasks import Batch, Tasks
 
 MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
-COMPILE = {"layout_optimization": False}
-NOTE = (
-    "mamlkit: if vmap cannot batch this model, as with nn.GRU, "
-    'over_tasks="loop" helps; attention needs its math kernel for a second '
-    "order (the table in chapter 08)."
+COMPILE: dict[str, Any] = {"layout_optimization": False}
+LOOP = (
+    'mamlkit: vmap cannot batch this model: over_tasks="loop" takes one task '
+    "after the other."
+)
+FIRST_ORDER = (
+    "mamlkit: first_order=True needs no second derivative. Attention has one "
+    "in its math kernel (the table in chapter 08)."
 )
 
 
@@ -51,13 +55,18 @@ def in_parts(gradient: MetaGradient, size: int) -> MetaGradient:
     """
 
     def mean_over_parts(params, loss_fn, tasks):
-        n_tasks = len(tasks.support.x)
+        n_tasks = len(inputs.first(tasks.support.x))
         total, sums = 0.0, {k: torch.zeros_like(p) for k, p in params.items()}
         for first in range(0, n_tasks, size):
             part = Tasks(
-                *(Batch(*(t[first : first + size] for t in b)) for b in tasks)
+                *(
+                    Batch(
+                        *(t[first : first + size] for t in inputs.cuttable(b))
+                    )
+                    for b in tasks
+                )
             )
-            share = len(part.support.x) / n_tasks
+            share = len(inputs.first(part.support.x)) / n_tasks
             grads, loss = gradient(params, loss_fn, part)
             for name, g in grads.items():
                 sums[name].add_(g, alpha=share)
@@ -72,12 +81,26 @@ def _by_backward(objective, params, loss_fn, tasks):
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     try:
         loss = objective(leaves, loss_fn, tasks)
+        if not loss.requires_grad:
+            raise ValueError(
+                "no gradient reaches any parameter: look for no_grad, detach "
+                "or numbers instead of tensors on the way to the loss"
+            )
         loss.backward()
     except RuntimeError as error:
-        error.add_note(NOTE)
+        _advise(error)
         raise
     grads = {
         name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         for name, leaf in leaves.items()
     }
     return grads, loss
+
+
+def _advise(error: RuntimeError) -> None:
+    """Say what helps against those of PyTorch's errors that a flag avoids."""
+    said = str(error)
+    if "derivative" in said and "not implemented" in said:
+        error.add_note(FIRST_ORDER)
+    elif said.startswith(("vmap", "Batching rule not implemented")):
+        error.add_note(LOOP)

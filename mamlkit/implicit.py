@@ -46,7 +46,8 @@ def conjugate_gradients(
 
     Args:
         product: v -> A v, for a symmetric, positive definite A. Along a
-            direction where it is not positive, x stays.
+            direction where it is not positive, or once nothing is left to
+            solve, x stays.
         target: b, name -> tensor.
         steps: products besides the first; 0 returns b, and as many as b has
             entries solve exactly.
@@ -65,9 +66,11 @@ def conjugate_gradients(
     if steps:
         direction = residual = add(target, -1, product(target))
     for _ in range(steps):
+        # pyrefly: ignore[unbound-name]  # there are steps
         ahead = product(direction)
+        # pyrefly: ignore[unbound-name]
         size, curvature = dot(residual, residual), dot(direction, ahead)
-        fine = curvature > 0
+        fine = (curvature > 0) & (size > 0)
         length = torch.where(fine, size / curvature, 0)
         x = add(x, length, direction)
         residual = add(residual, -length, ahead)
@@ -100,12 +103,14 @@ def implicit_gradient(
         cg_steps: as in `conjugate_gradients`; 0 returns ∇L(θ′; query).
 
     Returns:
-        gradient with respect to θ, name -> tensor.
+        gradient with respect to θ, name -> tensor. From PyTorch 2.14 on, a
+        model with batch norm needs `torch.no_grad()` around the call.
 
     Raises:
         ValueError: `strength` is not positive or `cg_steps` negative.
     """
     checks.solver(strength, cg_steps)
+    # pyrefly: ignore[bad-unpacking]  # two, as nothing else is returned
     _, hessian_times = vjp(lambda p: grad(loss_fn)(p, support), adapted)
 
     def product(v):
@@ -152,6 +157,7 @@ def imaml_loss(
         ValueError: as in `meta_loss` and `implicit_gradient`.
     """
     checks.tasks(tasks, over_tasks)
+    checks.frozen(params)
     start = {name: value.detach() for name, value in params.items()}
     tied = proximal_loss(loss_fn, start, strength=strength)
     solver = {"strength": strength, "cg_steps": cg_steps}
@@ -160,9 +166,11 @@ def imaml_loss(
 
     def task_loss(support, query):
         adapted = adapt(start, tied, support, lr=lr, steps=steps)
-        meta_grad = implicit_gradient(
-            adapted, loss_fn, support, query, **solver
-        )
+        # Not differentiated again: batch norm has no third derivative.
+        with torch.no_grad():
+            meta_grad = implicit_gradient(
+                adapted, loss_fn, support, query, **solver
+            )
         # params - start is 0, but its slope is 1: it carries the gradient.
         carrier = sum(
             ((params[name] - start[name]) * g).sum()

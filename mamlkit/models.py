@@ -36,7 +36,9 @@ class BatchNorm(nn.Module):
 
     No scale and no running statistics, as in the original MAML code: the
     prediction for one example depends on the others in its batch, which is
-    called *transductive* when they are query examples.
+    called *transductive* when they are query examples. Their code adds 1e-3
+    to the variance, and its inner steps leave the shift alone; here the shift
+    is a parameter like the others, and adapted like them.
     """
 
     def __init__(self, width: int, eps: float = 1e-5):
@@ -57,9 +59,9 @@ class Linear(nn.Linear):
     meta-iteration on sinusoids.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map x of shape (..., in_features) to (..., out_features)."""
-        x = F.linear(x, self.weight)
+    def forward(self, input: Tensor) -> Tensor:
+        """Map (..., in_features) to (..., out_features)."""
+        x = F.linear(input, self.weight)
         return x if self.bias is None else x + self.bias
 
 
@@ -97,7 +99,11 @@ class CNN(nn.Module):
     """The convolutional classifier of Finn et al. 2017, App. A.1.
 
     Four 3 x 3 convolutions of stride 2, each with `BatchNorm` and ReLU, the
-    mean over what is left of the image, and a linear head.
+    mean over what is left of the image, and a linear head. Close to the
+    authors' network, not identical: theirs pads at one side where 28, 14 and 4
+    are halved (TensorFlow's SAME), has convolution biases, which its batch
+    norm subtracts again, and starts from other weights; its norm differs as
+    `BatchNorm` says.
 
     Args:
         n_way: number of classes.

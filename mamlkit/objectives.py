@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mamlkit import checks
+from mamlkit import checks, inputs
 from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.rules import Rule
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks
 
 
@@ -24,6 +25,7 @@ def meta_loss(
     steps: int = 1,
     first_order: bool = False,
     over_tasks: OverTasks = "vmap",
+    rule: Rule | None = None,
 ) -> Tensor:
     """Adapt to each task from `params`; average the query losses.
 
@@ -39,6 +41,7 @@ def meta_loss(
         steps: inner steps on each support set.
         first_order: as in `adapt`.
         over_tasks: "vmap" or "loop".
+        rule: as in `adapt`.
 
     Returns:
         scalar, differentiable in `params` through the inner steps.
@@ -57,6 +60,7 @@ def meta_loss(
             lr=lr,
             steps=steps,
             first_order=first_order,
+            rule=rule,
         )
         return loss_fn(adapted, query)
 
@@ -121,6 +125,7 @@ def reptile_loss(
     steps: int,
     first_order: bool = True,
     over_tasks: OverTasks = "vmap",
+    rule: Rule | None = None,
 ) -> Tensor:
     """Measure how far the inner steps lead away from `params`.
 
@@ -137,19 +142,25 @@ def reptile_loss(
         steps: inner steps; with one, this is joint training scaled by α.
         first_order: makes no difference, as no step is differentiated.
         over_tasks: "vmap" or "loop".
+        rule: as in `adapt`.
 
     Returns:
         scalar, differentiable in `params`.
 
     Raises:
-        ValueError: as in `meta_loss`.
+        ValueError: as in `meta_loss`, or rates are to be learned, of which
+            this distance is no judge.
     """
     checks.tasks(tasks, over_tasks)
+    checks.frozen(params)
+    checks.fixed(lr)
     start = {name: value.detach() for name, value in params.items()}
 
     def task_loss(support, query):
-        examples = Batch(*map(torch.cat, zip(support, query)))
-        adapted = adapt(start, loss_fn, examples, lr=lr, steps=steps)
+        examples = Batch(*map(inputs.alike(torch.cat), zip(support, query)))
+        adapted = adapt(
+            start, loss_fn, examples, lr=lr, steps=steps, rule=rule
+        )
         return sum(
             (params[name] - value).square().sum() / 2
             for name, value in adapted.items()
@@ -168,6 +179,7 @@ def anil_loss(
     steps: int = 1,
     first_order: bool = False,
     over_tasks: OverTasks = "vmap",
+    rule: Rule | None = None,
 ) -> Tensor:
     """Compute `meta_loss` with inner steps on the named parameters only.
 
@@ -183,6 +195,7 @@ def anil_loss(
         steps: inner steps on each support set.
         first_order: as in `adapt`.
         over_tasks: "vmap" or "loop".
+        rule: as in `adapt`.
 
     Returns:
         scalar, differentiable in all of `params`.
@@ -199,7 +212,7 @@ def anil_loss(
         return loss_fn(params | head, batch)
 
     def task_loss(support, query):
-        fitted = adapt(head, head_loss, support, **options)
+        fitted = adapt(head, head_loss, support, rule=rule, **options)
         return head_loss(fitted, query)
 
     return map_tasks(task_loss, tasks, over_tasks).mean()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit import checks
+from mamlkit import checks, inputs
 
 OverTasks = Literal["vmap", "loop"]
 
@@ -23,7 +23,8 @@ class Batch(NamedTuple):
     """Examples of one task.
 
     Attributes:
-        x: inputs, shape (examples, *features).
+        x: inputs, shape (examples, *features); several of them are a tuple
+            or dict, which the model gets as arguments.
         y: targets, shape (examples, *targets).
     """
 
@@ -62,7 +63,9 @@ def map_tasks(
     """
     if over_tasks == "vmap":
         return vmap(fn, randomness="different")(tasks.support, tasks.query)
-    pairs = zip(zip(*tasks.support), zip(*tasks.query))
+    pairs = zip(
+        zip(*inputs.rows(tasks.support)), zip(*inputs.rows(tasks.query))
+    )
     return torch.stack([fn(Batch(*s), Batch(*q)) for s, q in pairs])
 
 
@@ -82,16 +85,26 @@ def in_chunks(
     """
     parts = []
     for i in range(0, len(tasks.support.y), size):
-        some = (Batch(*(t[i : i + size] for t in part)) for part in tasks)
-        parts.append(judge(Tasks(*some)))
+        parts.append(judge(cut(tasks, i, i + size)))
     return torch.cat(parts)
 
 
 def to_device(tasks: Tasks, device: torch.device) -> Tasks:
     """Move tasks to where a model's parameters are."""
-    if tasks.support.x.device == device:
+    if inputs.first(tasks.support.x).device == device:
         return tasks
-    return Tasks(*(Batch(*(t.to(device) for t in b)) for b in tasks))
+
+    def move(t):
+        return t.to(device)
+
+    return Tasks(*(Batch(inputs.each(move, b.x), move(b.y)) for b in tasks))
+
+
+def cut(tasks: Tasks, first: int, last: int) -> Tasks:
+    """Take the tasks `first` to `last - 1`."""
+    return Tasks(
+        *(Batch(*(t[first:last] for t in inputs.cuttable(b))) for b in tasks)
+    )
 
 
 def split(x: Tensor, y: Tensor, k_shot: int) -> Tasks:
@@ -244,54 +257,3 @@ class SinusoidsAndLines:
         y = torch.cat([support.y, query.y], dim=1)
         y = torch.where(is_line, slope * x + intercept, y)
         return split(x, y, k_shot)
-
-
-class TaskArrays:
-    """Tasks that you already have, as arrays.
-
-    Args:
-        x: shape (tasks, examples, *features); NumPy or torch.
-        y: shape (tasks, examples, *targets).
-
-    Raises:
-        ValueError: x and y differ in tasks or examples.
-    """
-
-    def __init__(self, x, y):
-        self.x, self.y = torch.as_tensor(x), torch.as_tensor(y)
-        if self.x.shape[:2] != self.y.shape[:2] or self.x.dim() < 2:
-            raise ValueError(
-                "x and y must both begin with (tasks, examples), got "
-                f"{tuple(self.x.shape)} and {tuple(self.y.shape)}"
-            )
-
-    def sample(
-        self,
-        n_tasks: int,
-        *,
-        k_shot: int,
-        k_query: int,
-        generator: torch.Generator,
-    ) -> Tasks:
-        """Draw tasks, with replacement, and different examples of each.
-
-        Returns:
-            x of shape (n_tasks, k, *features), y likewise.
-
-        Raises:
-            ValueError: a count is below 1, or a task has fewer than
-                `k_shot + k_query` examples.
-        """
-        checks.counts(n_tasks, k_shot, k_query)
-        n_examples = self.x.shape[1]
-        if k_shot + k_query > n_examples:
-            raise ValueError(
-                f"{k_shot} + {k_query} examples wanted, but a task has "
-                f"{n_examples}"
-            )
-        on = {"generator": generator, "device": generator.device}
-        task = torch.randint(len(self.x), (n_tasks, 1), **on)
-        order = torch.rand(n_tasks, n_examples, **on)
-        example = order.argsort(1)[:, : k_shot + k_query]
-        task, example = task.to(self.x.device), example.to(self.x.device)
-        return split(self.x[task, example], self.y[task, example], k_shot)

@@ -10,9 +10,11 @@ from mamlkit.paths import BUILD
 
 SCREENSHOTS = BUILD / "screenshots"
 NAMES = ("google-chrome", "chromium", "chromium-browser")
-MAC = (
+# Where macOS and Windows have them.
+PATHS = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "C:/Program Files/Google/Chrome/Application/chrome.exe",
 )
 MISSING = (
     "no Chromium or Google Chrome found, which the browser tests drive: "
@@ -26,8 +28,7 @@ expect.set_options(timeout=SECONDS * 1000)
 
 def find_browser() -> str | None:
     """Find an installed browser; nothing is ever downloaded."""
-    installed = [shutil.which(name) for name in NAMES]
-    return next(filter(None, installed + [shutil.which(p) for p in MAC]), None)
+    return next(filter(None, map(shutil.which, NAMES + PATHS)), None)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """What a chapter must look like; the tests apply it to every notebook."""
 
 import ast
+import math
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from mamlkit.course.chapters import (
     code_cells,
     declared_parameters,
     find_chapters,
+    opening,
     read,
     tagged,
 )
@@ -16,6 +18,26 @@ CHAPTERS = find_chapters()
 MAX_WORDS = 3500
 MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
+
+# Arguments of shipped functions that the chapters' copies do not have.
+PRACTICE = {"places", "groups", "rule", "adapted"}
+# Chapters are brought into the new form one by one. One whose set-up is
+# folded has been, and keeps `new_form_faults` too; with True, all must.
+ALL_CONVERTED = False
+MAX_NEW_WORDS = 3000
+MAX_MINUTES = 45
+MAX_OPEN_LINES = 300
+# Code lines that are not blank, before anything was folded.
+LINES_BEFORE = {
+    **{"00": 196, "01": 574, "02": 553, "03": 325, "04": 322, "05": 472},
+    **{"06": 633, "07": 544, "08": 676, "09": 749, "10": 735, "11": 421},
+    **{"12": 640, "13": 570},
+}
+MAX_OPEN_SHARE = 0.6
+MAX_PICTURE = 700  # points of the page that a desktop's column is wide
+MIN_TYPE = 11  # points; on a phone a picture is shown at half its size
+# What a reader of the lesson need not read: cells that call these are folded.
+FOLDED_CALLS = {"show", "explore", "claim", "predict", "use_theme"}
 
 # Stops a kernel from reaching beyond this machine; goes into sitecustomize.
 NO_NETWORK = """
@@ -65,7 +87,163 @@ def form_faults(path: Path) -> list[str]:
                 faults.append(f"cell {number} has more than {budget} lines")
             if any(len(line) > MAX_COLUMNS for line in lines):
                 faults.append(f"cell {number} is wider than {MAX_COLUMNS}")
-    return faults + prose_faults(nb, path)
+    faults += prose_faults(nb, path)
+    return faults + (new_form_faults(nb, path) if is_converted(nb) else [])
+
+
+def has_tag(cell, tag: str) -> bool:
+    """Say whether a cell has a tag."""
+    return tag in cell.metadata.get("tags", [])
+
+
+def is_converted(nb) -> bool:
+    """Say whether a chapter must keep the new form."""
+    folded = [has_tag(cell, "hide-input") for cell in tagged(nb, "setup")]
+    return ALL_CONVERTED or any(folded)
+
+
+def new_form_faults(nb, path: Path) -> list[str]:
+    """List where a chapter breaks what came with folds and predictions."""
+    faults = fold_faults(nb) + budget_faults(nb, path)
+    faults += prediction_faults(nb, path)
+    for number, cell in enumerate(nb.cells):
+        said = cell.get("outputs", [])
+        for output in said:
+            width = output.get("metadata", {}).get("image/png", {})
+            width = width.get("width", 0)
+            if width > MAX_PICTURE:
+                faults.append(
+                    f"cell {number}: a picture of {width} points, more than "
+                    f"{MAX_PICTURE}: make it WIDE inches"
+                )
+        if "Claim recorded" in "".join(o.get("text", "") for o in said):
+            faults.append(f"cell {number}: a claim speaks in the text")
+    return faults
+
+
+def fold_faults(nb) -> list[str]:
+    """List cells that are open though they are not the lesson, and so on."""
+    faults = []
+    for number, cell in enumerate(nb.cells):
+        if cell.cell_type != "code":
+            continue
+        small = [size for size in type_sizes(cell.source) if size < MIN_TYPE]
+        if small:
+            faults.append(f"cell {number}: type of {min(small)} points")
+        if has_tag(cell, "hide-input"):
+            if not cell.source.startswith("# "):
+                faults.append(
+                    f"cell {number} is folded: its first line, which is what "
+                    "JupyterLab shows of it, must be a comment that names it"
+                )
+            continue
+        called = FOLDED_CALLS & calls(cell.source)
+        sizes = re.search(r"^SIZES = ", cell.source, re.M)
+        if called or sizes or has_tag(cell, "setup"):
+            why = ", ".join(sorted(called)) or ("SIZES" if sizes else "setup")
+            faults.append(f"cell {number} ({why}) must be tagged hide-input")
+    return faults
+
+
+def type_sizes(source: str) -> list[float]:
+    """Sizes of type that a cell asks for, in points."""
+    names = {"size", "fontsize", "labelsize", "title_fontsize"}
+    asked = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.keyword) and node.arg in names:
+            asked.append(node.value)
+        elif isinstance(node, ast.Dict):
+            asked += [
+                value
+                for key, value in zip(node.keys, node.values)
+                if isinstance(key, ast.Constant) and key.value in names
+            ]
+    numbers = [n.value for n in asked if isinstance(n, ast.Constant)]
+    return [n for n in numbers if isinstance(n, int | float)]
+
+
+def budget_faults(nb, path: Path) -> list[str]:
+    """List what there is too much of: words, minutes, open lines."""
+    faults = []
+    cells = [c.source for c in nb.cells if c.cell_type == "markdown"]
+    words = sum(len(source.split()) for source in cells)
+    if words > MAX_NEW_WORDS:
+        faults.append(f"{words} words, more than {MAX_NEW_WORDS}")
+    minutes = int(opening(nb).minutes or 0)
+    if minutes > MAX_MINUTES:
+        faults.append(f"{minutes} minutes, more than {MAX_MINUTES}")
+    opened = sum(
+        bool(line.strip())
+        for cell in code_cells(nb)
+        if not has_tag(cell, "hide-input")
+        for line in cell.source.splitlines()
+    )
+    before = LINES_BEFORE.get(path.name[:2], math.inf)
+    budget = min(MAX_OPEN_LINES, MAX_OPEN_SHARE * before)
+    if opened > budget:
+        faults.append(f"{opened} open code lines, more than {budget:.0f}")
+    return faults
+
+
+def prediction_faults(nb, path: Path) -> list[str]:
+    """List predictions that guard nothing, and guards without a prediction."""
+    faults, guarded, asked = [], set(), []
+    revealed = {key for c in code_cells(nb) for key, _ in keyed(c, "reveal")}
+    for number, cell in enumerate(nb.cells):
+        if cell.cell_type == "markdown":
+            if re.search("predict, then run", cell.source, re.I):
+                faults.append(f"cell {number}: a prediction guards nothing")
+            continue
+        for key, call in keyed(cell, "predict"):
+            asked.append(key)
+            if not re.fullmatch(rf"{int(path.name[:2])}[a-z]", key):
+                faults.append(f"predict({key!r}): the key is not like '3a'")
+            if key not in revealed:
+                faults.append(f"predict({key!r}) is never revealed")
+            options = {k.arg: k.value for k in call.keywords}
+            count = ast.literal_eval(options.get("cells", ast.Constant(1)))
+            below = code_below(nb, number)[:count]
+            if len(below) < count or not has_tag(below[-1], "hide-output"):
+                faults.append(
+                    f"predict({key!r}): code cell {count} below it, in the "
+                    "same section, must be tagged hide-output"
+                )
+            guarded |= {c.id for c in below}
+        if has_tag(cell, "hide-output"):
+            if cell.id not in guarded:
+                faults.append(f"cell {number}: no predict() guards it")
+            if not has_tag(cell, "hide-input"):
+                faults.append(
+                    f"cell {number} is tagged hide-output alone: JupyterLab "
+                    "then shows the first line of the answer; tag hide-input"
+                )
+        elif cell.id in guarded and cell.outputs:
+            faults.append(f"cell {number} is guarded: tag it hide-output")
+    if len({*asked}) < len(asked):
+        faults.append("two predictions have one key")
+    if asked and "predictions" not in calls(code_cells(nb)[-1].source):
+        faults.append("the last code cell does not count predictions()")
+    return faults
+
+
+def keyed(cell, function: str) -> list[tuple[str, ast.Call]]:
+    """Calls of a function in a code cell, by their literal first argument."""
+    return [
+        (ast.literal_eval(node.args[0]), node)
+        for node in ast.walk(ast.parse(cell.source))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == function
+    ]
+
+
+def code_below(nb, number: int) -> list:
+    """Code cells below a cell, up to the next heading."""
+    below = []
+    for cell in nb.cells[number + 1 :]:
+        if cell.cell_type == "code":
+            below.append(cell)
+        elif re.search(r"^#+ ", cell.source, re.M):
+            break
+    return below
 
 
 def prose_faults(nb, path: Path) -> list[str]:
@@ -113,8 +291,12 @@ class _Plain(ast.NodeTransformer):
     """Strip what a copy may differ in: docstrings, annotations, checks.
 
     Checks are calls of `checks.…`, as statements or around a value, and of a
-    module's own private functions. `to_device` moves tasks, and `tie_weights`
-    of `functional_call` only saves time.
+    module's own private functions, decorators among them. The chapters'
+    models have one input, so `inputs.…` stands for its first argument;
+    `to_device` and `device=` say where tensors are, and `tie_weights` of
+    `functional_call` only saves time. What else practice asks for are
+    arguments in `PRACTICE`, with values that bear their names, and an `if`
+    on them.
     """
 
     def visit_arg(self, node):
@@ -135,27 +317,51 @@ class _Plain(ast.NodeTransformer):
         plumbing = isinstance(node.value, ast.Call) and (
             _checks(node.value) or ast.unparse(node.value.func) == "to_device"
         )
+        plumbing |= [*map(ast.unparse, node.targets)] == ["places"]
         return None if plumbing else self.generic_visit(node)
 
     def visit_Call(self, node):
         # checks.scalar(loss) returns the loss.
-        return (
-            self.visit(node.args[0])
-            if _checks(node)
-            else (self.generic_visit(node))
-        )
+        aside = _checks(node) or ast.unparse(node.func).startswith("inputs.")
+        return self.visit(node.args[0]) if aside else self.generic_visit(node)
 
     def visit_keyword(self, node):
-        return None if node.arg == "tie_weights" else node
+        aside = node.arg in ("tie_weights", "device")
+        aside |= node.arg in PRACTICE and ast.unparse(node.value) == node.arg
+        return None if aside else self.generic_visit(node)
+
+    def visit_arguments(self, node):
+        kept = [
+            (arg, default)
+            for arg, default in zip(node.kwonlyargs, node.kw_defaults)
+            if arg.arg not in PRACTICE or default is None
+        ]
+        node.kwonlyargs = [arg for arg, _ in kept]
+        node.kw_defaults = [default for _, default in kept]
+        while node.args and node.args[-1].arg in PRACTICE:
+            node.args.pop()
+            node.defaults.pop()
+        return self.generic_visit(node)
+
+    def visit_If(self, node):
+        named = {n.id for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+        return None if named & PRACTICE else self.generic_visit(node)
 
     def visit_FunctionDef(self, node):
         node.returns = None
+        node.decorator_list = [
+            d for d in node.decorator_list if not _private(ast.unparse(d))
+        ]
         return self.generic_visit(node)
 
 
 def _checks(node: ast.AST) -> bool:
     name = isinstance(node, ast.Call) and ast.unparse(node.func)
-    return bool(name) and name.startswith(("checks.", "_"))
+    return bool(name) and (name.startswith("checks.") or _private(name))
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_")
 
 
 def plain(node: ast.AST) -> str:

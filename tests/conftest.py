@@ -53,6 +53,23 @@ def make_chapter(tmp_path):
     return make
 
 
+@pytest.fixture(scope="session")
+def built_site(tmp_path_factory):
+    """The folder of the whole site, built once, whoever asks for it first."""
+    from chapters import CHAPTERS
+    from filelock import FileLock
+
+    from mamlkit.publish import site
+
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # of all workers
+    with FileLock(shared / "site.lock"):
+        if not (shared / "site" / "index.html").exists():
+            site.build(CHAPTERS, shared / "site")
+    return shared / "site"
+
+
 @pytest.fixture(scope="module")
 def browser():
     """A headless browser; a module's, as its event loop is in the way."""

@@ -26,6 +26,9 @@ RUN_SECONDS = 120  # that all cells of a chapter may take
 SCRIPT = """
 const panel = () => jupyterapp.shell.currentWidget;
 const run = (command, args) => jupyterapp.commands.execute(command, args);
+// Does a prediction keep such an output of the cell shut?
+const keeps = (kind) => (cell) => cell.outputHidden &&
+  JSON.stringify(cell.model.outputs.toJSON()).includes(kind);
 const course = {
   open: async (path) => {
     const opened = await run("docmanager:open", { path });
@@ -38,6 +41,10 @@ const course = {
   },
   runAll: () => { panel().ran = run("notebook:run-all-cells"); },
   ran: () => panel().ran,
+  runCell: (index) => {
+    panel().content.activeCellIndex = index;
+    return run("notebook:run-cell");
+  },
   cell: (index) => {
     panel().content.activeCellIndex = index;
     return panel().content.scrollToItem(index);
@@ -55,10 +62,29 @@ const course = {
     requestAnimationFrame(() => requestAnimationFrame(() =>
       resolve(frame.scrollTop !== before)));
   }),
+  shut: (index) => { // is what the cell shows kept from the reader?
+    const cell = panel().content.widgets[index];
+    const shown = cell.node.querySelector(".jp-OutputArea-output");
+    return cell.outputHidden && !shown?.getClientRects().length;
+  },
+  firstPicture: () => { // how far below the notebook's top, in screens
+    const frame = panel().content.outerNode;
+    const picture = frame.querySelector(".jp-OutputArea-output img, " +
+      "[data-lm-suppress-shortcuts]"); // the latter is a play
+    const shut = panel().content.widgets.find(keeps("image/png"));
+    const tops = [picture, shut?.node].filter((e) => e?.isConnected).map(
+      (e) => e.getBoundingClientRect().top);
+    return (Math.min(...tops) + frame.scrollTop -
+      frame.getBoundingClientRect().top) / frame.clientHeight;
+  },
   tooWide: () => [...panel().node.querySelectorAll(
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(
     (e) => e.scrollWidth > e.clientWidth + 1).map(
     (e) => [e.scrollWidth, e.clientWidth, e.innerText.slice(0, 200)]),
+  openWidgets: () => {
+    panel().content.widgets.filter(keeps("widget-view")).forEach(
+      (cell) => { cell.outputHidden = false; });
+  },
   close: async () => {
     const { context, sessionContext } = panel();
     await context.save();

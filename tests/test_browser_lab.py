@@ -6,7 +6,14 @@ import lab
 import nbformat
 import pytest
 from browser import complaints, keep
-from chapters import CHAPTERS, code_cells, solve, tagged
+from chapters import (
+    CHAPTERS,
+    code_cells,
+    is_converted,
+    keyed,
+    solve,
+    tagged,
+)
 from playwright.sync_api import expect
 
 from mamlkit.exercises import find_exercise, find_quiz
@@ -67,6 +74,7 @@ def test_runs_to_the_end_and_nothing_complains(page, chapter):
 
 @each_chapter
 def test_every_widget_is_shown(page, chapter):
+    page.evaluate("course.openWidgets()")
     views = [
         o["data"]["text/plain"]
         for o in page.evaluate("course.outputs()")
@@ -75,7 +83,9 @@ def test_every_widget_is_shown(page, chapter):
     # A progress bar closes when it is done.
     lasting = [text for text in views if not _BAR.search("".join(text))]
     assert lasting
-    shown = lab.front(page).locator(".jp-OutputArea-output > .jupyter-widgets")
+    # Widgets of ipywidgets and of anywidget have but this in common.
+    widgets = ".jp-OutputArea-output.lm-Panel > .lm-Widget"
+    shown = lab.front(page).locator(widgets)
     expect(shown).to_have_count(len(lasting))
     for number in range(len(lasting)):
         box = shown.nth(number).bounding_box()
@@ -85,10 +95,13 @@ def test_every_widget_is_shown(page, chapter):
 
 @each_chapter
 def test_sliders_by_keyboard_change_the_picture(page, chapter):
+    page.evaluate("course.openWidgets()")
     code = code_cells(nbformat.read(chapter, 4))
     wanted = "explore(" in "".join(c.source for c in code)
     views = lab.front(page).locator(
-        ".jp-OutputArea-output", has=page.get_by_role("slider")
+        ".jp-OutputArea-output",
+        has=page.get_by_role("slider"),
+        has_not=page.locator(".mamlkit-valley, .mamlkit-fit"),  # no pictures
     )
     assert wanted == bool(views.count())
     for view in views.all():
@@ -125,10 +138,10 @@ def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
         place = lab.cell(page, nb.cells.index(cell))
         key = re.search(r'check\("(.+?)"', cell.source)[1]
         exercise = find_exercise(key)
-        mistake, phrase = exercise.mistakes[0]
+        mistake, phrase = exercise.mistaken(0), exercise.mistakes[0][-1]
         for code, message in (
             (mistake, f"✗ Exercise {key}: wrong. "),
-            (exercise.solution, f"✓ Exercise {key}: passed. All checks hold."),
+            (exercise.code, f"✓ Exercise {key}: passed. All checks hold."),
         ):
             place.locator(".cm-content").click()
             page.keyboard.press("ControlOrMeta+A")
@@ -138,6 +151,56 @@ def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
             expect(said).to_contain_text(message)
             if code is mistake:
                 expect(said).to_contain_text(phrase)
+
+
+def guarded(nb):
+    """Of each prediction, in order: its cell and those that it shuts."""
+    found = []
+    for number, cell in enumerate(nb.cells):
+        if cell.cell_type == "code":
+            if keyed(cell, "predict"):
+                found.append((number, []))
+            if "hide-output" in cell.metadata.get("tags", []):
+                found[-1][1].append(number)
+    return found
+
+
+@only("03")
+def test_a_prediction_keeps_outputs_shut_until_it_is_made(page, chapter):
+    nb = nbformat.read(chapter, 4)
+    shut = "index => course.shut(index)"
+    for _, cells in guarded(nb):
+        assert cells and all(page.evaluate(shut, i) for i in cells)
+    # Running again brings new outputs, and JupyterLab opens them.
+    page.evaluate("index => course.runCell(index)", cells[0])
+    page.wait_for_function("index => course.shut(index)", arg=cells[0])
+    total, count = len(guarded(nb)), len(nb.cells) - 1
+    said = lab.cell(page, count).get_by_role("status")
+    expect(said).to_contain_text(f"you made none of {total}")
+    for number, (at, cells) in enumerate(guarded(nb)):
+        place = lab.cell(page, at)
+        first = place.get_by_role("button").first
+        if number:  # by mouse, and the first one by keyboard
+            first.click()
+        else:
+            first.focus()
+            first.press("Enter")
+        answer = place.get_by_role("status")
+        expect(answer).to_contain_text("What was folded below is open.")
+        expect(answer).to_contain_text(re.compile("You were right|it is: "))
+        expect(first).to_be_disabled()
+        assert not any(page.evaluate(shut, i) for i in cells)
+        said = lab.cell(page, count).get_by_role("status")
+        expect(said).to_contain_text(f"you made {number + 1} of {total}")
+    # What was opened by an answer stays open when it is run again.
+    page.evaluate("index => course.runCell(index)", cells[0])
+    assert not page.evaluate(shut, cells[0])
+
+
+@each_chapter
+def test_first_picture_comes_soon(page, chapter):
+    if is_converted(nbformat.read(chapter, 4)):
+        assert page.evaluate("course.firstPicture()") <= 1.6
 
 
 @only("07")

@@ -2,11 +2,25 @@
 
 import os
 import pickle
+import sys
+from functools import partial
 
+import numpy as np
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
 
-from mamlkit import load_checkpoint, save_checkpoint
+from mamlkit import (
+    anil_loss,
+    imaml_loss,
+    load_checkpoint,
+    meta_loss,
+    multi_step_loss,
+    reptile_loss,
+    save_checkpoint,
+)
+from mamlkit.checkpoint import described
 
 
 def test_what_is_saved_is_loaded(tmp_path):
@@ -72,3 +86,99 @@ def test_settings_that_differ_are_named(tmp_path):
     save_checkpoint(tmp_path / "run.pt", {"w": 1})
     with pytest.raises(ValueError, match="other settings"):
         load_checkpoint(tmp_path / "run.pt", {"lr": 1})
+
+
+# --- what a run must share with its checkpoint
+
+
+def scaled(scale):
+    def objective(*args, **options):
+        return scale * meta_loss(*args, **options)
+
+    return objective
+
+
+class Scaled:
+    def __init__(self, scale):
+        self.scale = scale
+
+    def __call__(self, *args, **options):
+        return self.scale * meta_loss(*args, **options)
+
+    def method(self, *args, **options):
+        return self(*args, **options)
+
+
+HEAD = ["0.weight"]
+A, B = torch.tensor([0.2, 0.8]), torch.tensor([0.8, 0.2])
+PAIRS = {
+    "partial": (
+        partial(anil_loss, adapted=["0.weight"]),
+        partial(anil_loss, adapted=["2.weight"]),
+    ),
+    "number": (partial(imaml_loss, strength=1.0),
+               partial(imaml_loss, strength=2.0)),
+    "function": (meta_loss, reptile_loss),
+    "tensors of one sum": (partial(multi_step_loss, weights=A),
+                           partial(multi_step_loss, weights=B)),
+    "many numbers of one sum": (
+        partial(multi_step_loss, weights=torch.arange(100.0)),
+        partial(multi_step_loss, weights=torch.arange(100.0).flip(0)),
+    ),
+    "closure": (scaled(2.0), scaled(3.0)),
+    "lambda": (
+        lambda *a, **k: anil_loss(*a, adapted=["0.weight"], **k),
+        lambda *a, **k: anil_loss(*a, adapted=["2.weight"], **k),
+    ),
+    "number in a lambda": (
+        lambda *a, **k: 2 * meta_loss(*a, **k),
+        lambda *a, **k: 3 * meta_loss(*a, **k),
+    ),
+    "function in a lambda": (
+        lambda *a, **k: meta_loss(*a, **k),
+        lambda *a, **k: reptile_loss(*a, **k),
+    ),
+    "object": (Scaled(2.0), Scaled(3.0)),
+    "method": (Scaled(2.0).method, Scaled(3.0).method),
+    "module": (nn.CrossEntropyLoss(),
+               nn.CrossEntropyLoss(label_smoothing=0.1)),
+    "module with weights": (nn.CrossEntropyLoss(A), nn.CrossEntropyLoss(B)),
+    "criterion": (F.mse_loss, F.l1_loss),
+    "optimizer": (partial(torch.optim.SGD, momentum=0.9),
+                  partial(torch.optim.SGD, momentum=0.5)),
+    "rates": ({"a": 0.1, "b": 0.2}, {"a": 0.2, "b": 0.1}),
+    "rate": (0.1, 0.2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("pair", PAIRS)
+def test_settings_that_differ_are_described_differently(pair, tmp_path):
+    one, other = PAIRS[pair]
+    assert described(one) == described(one)
+    assert described(one) != described(other)
+    save_checkpoint(tmp_path / "run.pt", {"settings": described(one)})
+    assert load_checkpoint(tmp_path / "run.pt")["settings"] == described(one)
+
+
+def test_a_global_in_a_lambda_is_looked_up(monkeypatch):
+    def objective(*args, **options):
+        return anil_loss(*args, adapted=HEAD, **options)
+
+    before = described(objective)
+    monkeypatch.setattr(sys.modules[__name__], "HEAD", ["2.weight"])
+    assert described(objective) != before
+
+
+def test_the_same_settings_made_anew_are_the_same():
+    for make in (
+        lambda: scaled(2.0),
+        lambda: partial(anil_loss, adapted=["0.weight"]),
+        lambda: Scaled(2.0).method,
+        lambda: lambda *a, **k: 2 * meta_loss(*a, **k),
+        lambda: nn.MSELoss(),
+        lambda: np.float32(0.5),
+        lambda: torch.nn.Linear(2, 3),
+    ):
+        assert described(make()) == described(make())
+    assert described(np.float64(0.1)) == described(0.1)
+    assert described(torch.tensor(0.5)) == described(0.5)

@@ -7,6 +7,8 @@ from torch.nn import functional as F
 
 from mamlkit import CNN, Episodes, functional_loss, meta_loss
 
+TURNED = {"rotations": True}
+
 
 def rng(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -83,7 +85,7 @@ def quarter_turns(x):
 
 
 def test_a_class_is_turned_as_a_whole_and_each_turn_is_as_likely(images):
-    tasks = Episodes(images, n_way=5).sample(
+    tasks = Episodes(images, n_way=5, rotations=True).sample(
         1_000, k_shot=2, k_query=3, generator=rng()
     )
     support = quarter_turns(tasks.support.x[:, :, 0]).view(1_000, 5, 2)
@@ -97,8 +99,8 @@ def test_a_class_is_turned_as_a_whole_and_each_turn_is_as_likely(images):
     assert alike < 0.02
 
 
-def test_without_rotations_nothing_is_turned(images):
-    tasks = Episodes(images, n_way=5, rotations=False).sample(
+def test_nothing_is_turned_that_was_not_asked_for(images):
+    tasks = Episodes(images, n_way=5).sample(
         50, k_shot=1, k_query=1, generator=rng()
     )
     assert (tasks.support.x[:, :, 0, 1, 0] == 1).all()
@@ -120,12 +122,12 @@ def test_the_same_seed_draws_the_same_tasks_and_images_stay(images):
 @pytest.mark.parametrize(
     ("change", "settings", "message"),
     [
-        (lambda x: x[:, :, 0], {}, r"\(classes, examples, channels, height"),
-        (lambda x: (255 * x).byte(), {}, "must be float .* torch.uint8"),
-        (lambda x: 255 * x, {}, r"lie in \[0, 1\], got 0 to 255"),
-        (lambda x: x - 0.5, {}, r"lie in \[0, 1\], got -0.5 to"),
-        (lambda x: x / 0, {}, r"lie in \[0, 1\], got nan"),
-        (lambda x: x[..., :3], {}, "square.* got 4 x 3: use rotations=False"),
+        (lambda x: (255 * x).byte(), {}, "class 0 holds bytes.* images / 255"),
+        (lambda x: x / 0, {}, "class 0 holds numbers that are not finite"),
+        (lambda x: x[..., :3], TURNED, r"square.* 4, 3.: use rotations=False"),
+        (lambda x: x[:, :, 0], TURNED, r"\(channels, size, size\).* got"),
+        (lambda x: x[0, 0, 0, 0], {}, r"begin with \(tasks, examples\)"),
+        (lambda x: [*x[:4], x[0, :, 0]], {}, "must differ in examples only"),
         (lambda x: x, {"n_way": 31}, "n_way must be 2 to 30.* got 31"),
         (lambda x: x, {"n_way": 1}, "n_way must be 2 to 30"),
     ],
@@ -139,7 +141,7 @@ def test_bad_images_are_refused(images, change, settings, message):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((1, 15, 6), "k_shot . k_query must be <= 20.* got 15 . 6"),
+        ((1, 15, 6), r"class 0 has 20 examples, 15 \+ 6 wanted \(29 more"),
         ((0, 1, 1), "n_tasks must be >= 1, got 0"),
         ((1, 0, 1), "k_shot must be >= 1, got 0"),
         ((1, 1, 0), "k_query must be >= 1, got 0"),
@@ -158,6 +160,53 @@ def test_images_that_are_not_square_pass_without_rotations(images):
         2, k_shot=1, k_query=1, generator=rng()
     )
     assert tasks.query.x.shape == (2, 5, 1, 4, 3)
+
+
+def test_features_in_any_range_and_words_are_as_good_as_images():
+    for examples in (
+        100 * torch.randn(6, 4, 64),
+        torch.arange(72).view(6, 4, 3),
+    ):
+        support, query = Episodes(examples, n_way=3).sample(
+            5, k_shot=1, k_query=2, generator=rng()
+        )
+        assert support.x.shape == (5, 3, *examples.shape[2:])
+        assert query.x.dtype == examples.dtype
+
+
+def test_classes_of_unequal_size_give_all_their_examples():
+    sizes = {"cat": 3, "dog": 7, "owl": 4}
+    # Every example says which class it is of, and its number there.
+    classes = {
+        name: torch.stack([torch.full((n,), i), torch.arange(n)], 1)
+        for i, (name, n) in enumerate(sizes.items())
+    }
+    family = Episodes(classes, n_way=2)
+    support, query = family.sample(900, k_shot=1, k_query=2, generator=rng())
+    both = torch.cat(
+        [support.x.view(900, 2, 1, 2), query.x.view(900, 2, 2, 2)], 2
+    )
+    assert (both[..., 0] == both[:, :, :1, 0]).all()
+    places = both[..., 1].sort(-1).values
+    assert (places[..., 1:] > places[..., :-1]).all()
+    for i, n in enumerate(sizes.values()):
+        drawn = both[..., 1][both[..., 0] == i]
+        counts = drawn.bincount()
+        assert len(counts) == n
+        expected = len(drawn) / n
+        assert (counts - expected).abs().max() < 5 * expected**0.5
+    with pytest.raises(ValueError, match="class 'cat' has 3 examples, 2 . 2"):
+        family.sample(1, k_shot=2, k_query=2, generator=rng())
+
+
+def test_a_list_of_one_size_draws_what_the_array_draws(images):
+    one, other = (
+        Episodes(given, n_way=3, rotations=True).sample(
+            4, k_shot=1, k_query=2, generator=rng()
+        )
+        for given in (images, [*images])
+    )
+    assert torch.equal(one.query.x, other.query.x)
 
 
 def test_sampling_costs_little_beside_learning():
@@ -193,4 +242,4 @@ def test_arrays_of_numpy_will_do():
     array = torch.rand(6, 4, 1, 5, 5).numpy()
     episodes = Episodes(array, n_way=3)
     assert torch.equal(episodes.images, torch.as_tensor(array))
-    assert repr(episodes) == "Episodes(n_way=3, rotations=True)"
+    assert repr(episodes) == "Episodes(n_way=3, rotations=False)"

@@ -1,5 +1,6 @@
 """Evaluation against doing it by hand."""
 
+import numpy as np
 import pytest
 import torch
 from test_outer import params_of, waves
@@ -75,6 +76,36 @@ def test_the_interval_covers_the_mean_19_times_in_20():
     mean, half = mean_interval(torch.randn(100, 2000, dtype=torch.float64))
     covered = (mean.abs() < half).double().mean().item()
     assert covered == pytest.approx(0.95, abs=0.015)
+
+
+@pytest.mark.parametrize("n_groups", [3, 6, 20])
+def test_the_interval_of_many_draws_from_few_tasks_covers_too(n_groups):
+    # A draw is its task's own value and a little noise.
+    torch.manual_seed(0)
+    own = torch.randn(n_groups, 4000)
+    groups = torch.arange(n_groups).repeat(50)
+    values = own[groups] + 0.1 * torch.randn(len(groups), 4000)
+    mean, half = mean_interval(values, groups)
+    covered = (mean.abs() < half).double().mean().item()
+    assert covered == pytest.approx(0.95, abs=0.012)
+    blind, narrow = mean_interval(values)
+    torch.testing.assert_close(blind, mean, rtol=0, atol=1e-5)
+    assert (blind.abs() < narrow).double().mean() < 0.4
+
+
+@pytest.mark.parametrize("as_", [list, torch.tensor, np.array, tuple])
+def test_groups_count_once_each_and_come_in_any_form(as_):
+    values = torch.tensor([[1.0, 0], [1, 0], [1, 0], [4, 6]])
+    mean, half = mean_interval(values, groups=as_([7, 7, 7, 2]))
+    torch.testing.assert_close(mean, torch.tensor([2.5, 3.0]))
+    torch.testing.assert_close(half, 12.706 * torch.tensor([1.5, 3.0]))
+    each = mean_interval(values, groups=list("abcd"))
+    torch.testing.assert_close(each[0], values.mean(0))
+    assert (each[1] > mean_interval(values)[1]).all()  # Student's t
+    with pytest.raises(ValueError, match="for each of 4 values, got 3"):
+        mean_interval(values, groups=as_([7, 7, 2]))
+    with pytest.raises(ValueError, match="an interval needs 2 groups, got 1"):
+        mean_interval(values, groups=as_([7, 7, 7, 7]))
 
 
 def test_an_interval_needs_two_tasks():

@@ -1,4 +1,4 @@
-"""The game of chapter 00, played by clicks without a browser; its score."""
+"""The game of chapter 00: its rounds, and where its score is kept."""
 
 import json
 import re
@@ -7,10 +7,11 @@ import matplotlib.pyplot as plt
 import nbformat
 import pytest
 import torch
+from plays import shown, state_of
 
 from mamlkit import load_glyphs, mean_interval
-from mamlkit.course import game, score
-from mamlkit.course.game import Game, deal, play
+from mamlkit.course import WIDE, play, plays, plot_scores, score
+from mamlkit.course.game import deal, deal_game, pack
 from mamlkit.paths import NOTEBOOKS
 from mamlkit.publish.readme import chapter_map
 
@@ -24,7 +25,7 @@ def folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def reader(monkeypatch):
-    for module in (game, score):
+    for module in (plays, score):
         monkeypatch.setattr(module, "somebody_is_there", lambda: True)
 
 
@@ -34,20 +35,28 @@ def images():
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    """A clock that the test moves."""
-    now = [0.0]
-    monkeypatch.setattr(game.time, "monotonic", lambda: now[0])
-    return now
+def open_game(images, monkeypatch):
+    """Show the game; return the widget that JupyterLab would mount."""
+    made = []
+
+    class Watched(plays.Play):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            made.append(self)
+
+    monkeypatch.setattr(plays, "Play", Watched)
+
+    def open_(**options):
+        shown(lambda: play(images, **options))
+        return made[-1]
+
+    return open_
 
 
-def finish(widget, clock, wrong=()):
-    """Play a game to its end; rounds in `wrong` get a wrong answer."""
-    for at in range(len(widget._rounds.query.y)):
-        widget.advance.click()
-        clock[0] += 1 + at
-        right = widget._rounds.query.y[at, 0].item()
-        widget.answers[(right + (at in wrong)) % 5].click()
+def finish(widget, right=(True, True), seconds=None):
+    """What the page sends at the end of a game."""
+    seconds = seconds or [1.0] * len(right)
+    widget.finished = {"right": [*right], "seconds": seconds}
 
 
 def stored(folder):
@@ -74,141 +83,51 @@ def test_rounds_ask_about_one_of_the_five_by_another_hand(images):
         assert asked[0] == own[0] and asked[1] != own[1]
 
 
-def test_a_game_gives_feedback_counts_and_is_kept(images, clock, folder):
-    widget = Game(images, seed=3, n_rounds=3)
-    assert all(button.disabled for button in widget.answers)
-    assert widget.advance.description == "Start"
-    clock[0] = 100  # reading before the start is free
-    widget.advance.click()
-    assert widget.advance.disabled and not widget.answers[0].disabled
-    assert "Round 1 of 3" in widget.head.value
-    right = widget._rounds.query.y[0, 0].item()
-    clock[0] += 2.5
-    widget.answers[right].click()
-    said = widget.status.value
-    assert "role='status'" in said and "✓ Right" in said and "2.5" in said
-    assert "✓" in widget.examples[right].value
-    assert widget.advance.description == "Next round"
-    widget.advance.click()
-    assert "Right so far: 1" in widget.head.value and "✓" not in said[:5]
-    right = widget._rounds.query.y[1, 0].item()
-    wrong = (right + 1) % 5
-    clock[0] += 4
-    widget.answers[wrong].click()
-    assert f"✗ It is {right + 1}</b>, not {wrong + 1}" in widget.status.value
-    assert "✗" in widget.examples[wrong].value
+def test_a_finished_game_is_kept_and_the_next_one_comes(
+    open_game, images, folder
+):
+    widget = open_game(seed=3, n_rounds=3)
+    assert widget.home == "kernel"
+    assert widget.games == [pack(deal_game(images, 3, seed=3, number=1))]
     assert not folder.exists()  # a game counts when it is finished
-    widget.advance.click()
-    clock[0] += 1
-    widget.answers[widget._rounds.query.y[2, 0].item()].click()
-    said = widget.status.value
-    assert "2 of 3 right, 67%" in said and "median time 2.5" in said
-    assert str(folder / score.NAME) in said
+    finish(widget, [True, False, True], [2.5, 4, 1])
+    assert str(folder / score.NAME) in widget.kept
     (kept,) = stored(folder)
     assert kept["right"] == [True, False, True]
     assert kept["seconds"] == [2.5, 4, 1]
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", kept["date"])
+    assert widget.games[1:] == [pack(deal_game(images, 3, seed=3, number=2))]
 
 
-def test_playing_again_deals_other_rounds_and_adds_up(images, clock, folder):
-    widget = Game(images, n_rounds=2)
-    before = widget._rounds.query.x
-    finish(widget, clock)
-    assert widget.advance.description == "Play again"
-    widget.advance.click()
-    assert "Round 1 of 2" in widget.head.value
-    assert not torch.equal(widget._rounds.query.x, before)
-    again = Game(images, n_rounds=2)  # the next day
-    assert torch.equal(again._rounds.query.x, widget._rounds.query.x)
-    other = Game(images, n_rounds=2, seed=1)
-    assert not torch.equal(other._rounds.query.x, again._rounds.query.x)
-    finish(again, clock, wrong=[0])
-    assert [g["right"] for g in stored(folder)] == [[True] * 2, [False, True]]
+def test_playing_again_deals_other_rounds_and_adds_up(open_game, folder):
+    widget = open_game(n_rounds=2)
+    finish(widget)
+    again = open_game(n_rounds=2)  # the next day
+    assert again.games[0] == widget.games[1] != widget.games[0]
+    other = open_game(n_rounds=2, seed=1)
+    assert other.games[0] != again.games[0]
+    finish(again, [False, True])
+    finish(again, [True, True], [1.0, 2.0])
+    assert len({game["sheet"] for game in again.games}) == 3
+    assert [g["right"] for g in stored(folder)] == [
+        [True] * 2,
+        [False, True],
+        [True] * 2,
+    ]
 
 
-def test_a_second_click_on_its_way_does_nothing(images, clock):
-    widget = Game(images, n_rounds=2)
-    widget.answers[0].click()
-    widget.advance.click()
-    clock[0] += 3
-    widget.advance.click()
-    widget.answers[0].click()
-    widget.answers[1].click()
-    assert len(widget._right) == 1 and widget._seconds == [3]
-
-
-def test_pictures_have_alt_texts_that_do_not_give_the_answer(images, clock):
-    widget = Game(images, n_rounds=6)
-    seen = set()
-    for _ in range(6):
-        widget.advance.click()
-        pages = [p.value for p in (widget.query, *widget.examples)]
-        alts = [re.search(r"alt='([^']+)'", page)[1] for page in pages]
-        assert len({*alts}) == 6
-        # Everything but the picture itself is the same in every round.
-        seen.add(tuple(re.sub(r"base64,[^']+", "", page) for page in pages))
-        widget.answers[0].click()
-    assert len(seen) == 1
-
-
-def test_handles_of_the_page_are_stable(images):
-    widget = Game(images)
-    assert "mamlkit-game" in widget._dom_classes
-    assert "mamlkit-game-next" in widget.advance._dom_classes
-    assert "mamlkit-game-status" in widget.status._dom_classes
-    for number, button in enumerate(widget.answers, 1):
-        assert "mamlkit-game-answer" in button._dom_classes
-        assert button.description == str(number)
-
-
-def test_with_nobody_there_rounds_are_shown_with_answers(
-    images, monkeypatch, capsys
-):
-    shown = []
-    monkeypatch.setattr(
-        game, "show", lambda fig, alt: (shown.append(alt), plt.close(fig))
-    )
-    play(images, n_rounds=4)
-    answers = deal(images, 4, game._rng(0, 0)).query.y[:, 0] + 1
-    said = re.findall(r"\d: (\d)", capsys.readouterr().out)
+def test_with_nobody_there_rounds_are_shown_with_answers(images):
+    (game, _), (picture, meta) = shown(lambda: play(images, n_rounds=4))
+    assert "image/png" in picture and "4 rounds" in meta["image/png"]["alt"]
+    answers = deal_game(images, 4, seed=0, number=0).query.y[:, 0] + 1
+    said = re.findall(r"\d: (\d)", game["text/plain"])
     assert said == [str(a) for a in answers.tolist()]
-    assert len(shown) == 1 and "4 rounds" in shown[0]
-    assert not torch.equal(
-        Game(images, n_rounds=4)._rounds.query.x,
-        deal(images, 4, game._rng(0, 0)).query.x,
-    ), "the rounds to read would give the game away"
 
 
-def test_with_a_reader_there_the_game_is_shown(images, monkeypatch, reader):
-    shown = []
-    monkeypatch.setattr(game, "display", shown.append)
-    play(images)
-    assert [type(widget) for widget in shown] == [Game]
-
-
-class Shell:
-    """What `get_ipython()` returns in a kernel."""
-
-    def __init__(self, content):
-        self.content = content
-
-    def get_parent(self):
-        return self.content and {"content": self.content}
-
-
-@pytest.mark.parametrize(
-    ("shell", "there"),
-    [
-        (Shell({"allow_stdin": True}), True),  # a page
-        (Shell({"allow_stdin": False}), False),  # papermill
-        (Shell({}), False),
-        (Shell(None), False),
-        (None, False),  # plain Python
-    ],
-)
-def test_a_page_is_told_from_papermill(monkeypatch, shell, there):
-    monkeypatch.setattr(score, "get_ipython", lambda: shell)
-    assert score.somebody_is_there() is there
+def test_with_a_reader_there_the_game_is_shown_alone(images, reader):
+    ((game, _),) = shown(lambda: play(images))
+    assert "Answers" not in game["text/html"]
+    assert state_of(game["text/html"])["home"] == "page"
 
 
 DAMAGED = [
@@ -225,48 +144,42 @@ DAMAGED = [
 
 
 @pytest.mark.parametrize("text", DAMAGED)
-def test_a_damaged_file_is_put_aside(
-    images, clock, folder, text, reader, capsys
-):
+def test_a_damaged_file_is_put_aside(open_game, folder, text, reader, capsys):
     folder.mkdir()
     path = folder / score.NAME
     path.write_text(text)
     assert score.your_rounds() is None
     said = capsys.readouterr().out
     assert "damaged" in said and said.count("\n") == 1
-    widget = Game(images, n_rounds=2)
-    finish(widget, clock)
+    widget = open_game(n_rounds=2)
+    finish(widget)
     aside = folder / "mamlkit_score.damaged.json"
     assert aside.read_text() == text
-    assert f"was damaged and is now {aside.name}" in widget.status.value
-    assert "2 of 2 right" in widget.status.value
+    assert f"was damaged and is now {aside.name}" in widget.kept
     assert len(stored(folder)) == 1
 
 
-def test_a_folder_that_cannot_be_written_costs_nothing(images, clock, folder):
+def test_a_folder_that_cannot_be_written_costs_nothing(open_game, folder):
     folder.write_text("a file where the folder should be")
-    widget = Game(images, n_rounds=2)
-    first = widget._rounds.query.x
-    finish(widget, clock)
-    assert "2 of 2 right" in widget.status.value
-    assert "Not kept: " in widget.status.value
-    widget.advance.click()
-    assert not torch.equal(widget._rounds.query.x, first)
+    widget = open_game(n_rounds=2)
+    finish(widget)
+    assert widget.kept.startswith("Not kept: ")
+    assert widget.games[1] != widget.games[0]
 
 
 def test_an_interrupted_write_leaves_the_old_file(
-    images, clock, folder, monkeypatch
+    open_game, folder, monkeypatch
 ):
-    finish(Game(images, n_rounds=2), clock)
+    finish(open_game(n_rounds=2))
     before = (folder / score.NAME).read_text()
 
     def fail(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(score.Path, "replace", fail)
-    widget = Game(images, n_rounds=2)
-    finish(widget, clock)
-    assert "Not kept: No space left" in widget.status.value
+    widget = open_game(n_rounds=2)
+    finish(widget)
+    assert widget.kept.startswith("Not kept: No space left")
     assert (folder / score.NAME).read_text() == before
 
 
@@ -316,6 +229,8 @@ def test_chapters_show_your_line(chapter, reader, monkeypatch):
     seen = []
     names = {
         "plt": plt,
+        "WIDE": WIDE,
+        "plot_scores": plot_scores,
         "mean_interval": mean_interval,
         "percent": str,
         "draw_your_score": score.draw_your_score,

@@ -28,7 +28,13 @@ def test_tasks_taken_in_parts_are_seen_in_parts():
         sizes.append(len(tasks.query.x))
         return meta_loss(params, loss_fn, tasks, **settings)
 
-    train(n_tasks=5, iterations=1, objective=objective, tasks_at_once=2)
+    train(
+        n_tasks=5,
+        iterations=1,
+        objective=objective,
+        tasks_at_once=2,
+        trial=False,
+    )
     assert sizes == [2, 2, 1]
 
 

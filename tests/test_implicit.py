@@ -1,5 +1,7 @@
 """iMAML and its solver, against oracles that share no code with them."""
 
+from functools import partial
+
 import pytest
 import torch
 from test_objectives import A, W, bowl, bowls, close, network, only, waves
@@ -8,7 +10,9 @@ from torch.nn import functional as F
 
 from mamlkit import (
     CNN,
+    MLP,
     Batch,
+    Sinusoids,
     Tasks,
     adapt,
     conjugate_gradients,
@@ -51,6 +55,48 @@ def test_conjugate_gradients_survive_an_exact_start_and_a_downward_bend():
     bends = torch.tensor([-1.0, 1.0])
     x = conjugate_gradients(lambda v: {"x": bends * v["x"]}, {"x": b}, steps=4)
     assert x["x"].isfinite().all()
+
+
+def test_conjugate_gradients_stay_where_they_have_arrived():
+    # Eleven different curvatures: soon the residual's square is 0 in float32
+    # while its curvature is not yet, and 0 / 0 would follow.
+    generator = torch.Generator().manual_seed(1)
+    draw = partial(torch.randn, generator=generator, dtype=torch.float64)
+    turn, _ = torch.linalg.qr(draw(200, 200))
+    bends = 1 + torch.rand(200, generator=generator, dtype=torch.float64)
+    bends[10:] = 1
+    matrix = ((turn * bends) @ turn.T).float()
+    b = torch.randn(200, generator=generator)
+
+    def product(v):
+        return {"x": matrix @ v["x"]}
+
+    expected = torch.linalg.solve(matrix, b)
+    for steps in (20, 40, 100, 200):
+        x = conjugate_gradients(product, {"x": b}, steps=steps)["x"]
+        torch.testing.assert_close(x, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_imaml_survives_more_steps_than_an_easy_problem_needs():
+    torch.manual_seed(0)
+    model = MLP()
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    tasks = Sinusoids().sample(
+        4, k_shot=10, k_query=10, generator=torch.Generator().manual_seed(0)
+    )
+    options = {"strength": 20.0, "lr": 0.01, "steps": 16}
+    few, many = (
+        grad(imaml_loss)(
+            params,
+            functional_loss(model, F.mse_loss),
+            tasks,
+            cg_steps=cg_steps,
+            **options,
+        )
+        for cg_steps in (15, 60)
+    )
+    for name in params:
+        torch.testing.assert_close(many[name], few[name], rtol=0.02, atol=1e-3)
 
 
 def test_implicit_gradient_is_the_dense_solution_on_a_network():

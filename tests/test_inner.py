@@ -6,7 +6,17 @@ from torch import nn
 from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
-from mamlkit import MLP, Batch, adapt, functional_loss
+from mamlkit import (
+    MLP,
+    Batch,
+    Tasks,
+    adapt,
+    adaptation_curve,
+    functional_loss,
+    imaml_loss,
+    meta_loss,
+    reptile_loss,
+)
 
 
 def quadratic(params, target):
@@ -190,6 +200,28 @@ def test_rates_of_other_names_are_refused():
         adapt(params, loss_fn, support, lr=rates)
 
 
+def test_frozen_parameters_are_not_moved():
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model[0].weight.requires_grad_(False)
+    loss_fn = functional_loss(model, F.mse_loss)
+    batch = Batch(torch.randn(4, 2), torch.randn(4, 1))
+    tasks = Tasks(*[Batch(batch.x[None], batch.y[None])] * 2)
+    everything = dict(model.named_parameters())
+    for use in (
+        lambda p: adapt(p, loss_fn, batch, lr=0.1),
+        lambda p: meta_loss(p, loss_fn, tasks, lr=0.1),
+        lambda p: reptile_loss(p, loss_fn, tasks, lr=0.1, steps=1),
+        lambda p: imaml_loss(p, loss_fn, tasks, lr=0.1, steps=1, strength=1.0),
+        lambda p: adaptation_curve(p, loss_fn, loss_fn, tasks, lr=1, steps=1),
+    ):
+        with pytest.raises(ValueError, match="'0.weight' is frozen"):
+            use(everything)
+        use({k: p for k, p in everything.items() if p.requires_grad})
+        use({k: p.detach() for k, p in everything.items()})
+        # Frozen as a whole, as for evaluation, there is nothing to tell apart.
+        use({k: nn.Parameter(p, False) for k, p in everything.items()})
+
+
 @pytest.mark.parametrize("batched", [False, True])
 def test_a_criterion_without_a_scalar_is_refused(batched):
     loss_fn = functional_loss(MLP(), lambda out, y: (out - y) ** 2)
@@ -200,3 +232,148 @@ def test_a_criterion_without_a_scalar_is_refused(batched):
             vmap(loss_fn, (None, 0))(params, batch)
         else:
             loss_fn(params, Batch(batch.x[0], batch.y[0]))
+
+
+def judge(criterion, outputs, y, batched=False):
+    """Compute a criterion on these very outputs, as `functional_loss` does."""
+    params = {"out": outputs}
+
+    class Gives(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.out = nn.Parameter(torch.zeros_like(outputs))
+
+        def forward(self, x):
+            return self.out.expand(*self.out.shape)
+
+    model = Gives()
+    x = torch.zeros(len(y), 1)
+    loss_fn = functional_loss(model, criterion)
+    if batched:
+        slope = vmap(grad(loss_fn), (None, 0))(params, Batch(x[None], y[None]))
+        return slope["out"][0]
+    return loss_fn(params, Batch(x, y))
+
+
+TARGETS = torch.tensor([0.3, -1.2, 0.9, 2.0])
+OUTPUTS = torch.zeros(4)  # as of a head that begins at zero
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        F.mse_loss,
+        nn.L1Loss(),
+        nn.MSELoss(reduction="sum"),
+        nn.HuberLoss(),
+        lambda out, y: ((out - y) ** 2).mean(),
+        lambda out, y: (out - y).abs().max(),
+    ],
+)
+def test_outputs_and_targets_that_would_broadcast_are_refused(
+    criterion, batched
+):
+    said = r"the model gives \(4, 1\), y is \(4,\): give y a last axis, y\[.*N"
+    with pytest.raises(ValueError, match=said):
+        judge(criterion, OUTPUTS[:, None], TARGETS, batched)
+    said = r"the model gives \(4,\), y is \(4, 1\): take y's last axis away"
+    with pytest.raises(ValueError, match=said):
+        judge(criterion, OUTPUTS, TARGETS[:, None], batched)
+    with pytest.raises(ValueError, match=r"\(4, 4, 1\), y is \(4, 4\): give"):
+        judge(criterion, torch.zeros(4, 4, 1), torch.zeros(4, 4), batched)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    "criterion",
+    [
+        lambda out, y: F.mse_loss(out.squeeze(-1), y),
+        lambda out, y: F.mse_loss(out[:, 0], y),
+        lambda out, y: F.mse_loss(out.flatten(), y),
+        lambda out, y: F.mse_loss(out.view(-1), y.view(-1)),
+        lambda out, y: F.mse_loss(out, y[:, None]),
+        lambda out, y: F.mse_loss(out, y.view_as(out)),
+        # Of the whole batch, and not a mean over examples.
+        lambda out, y: 1 - F.cosine_similarity(out[:, 0], y, dim=0),
+        lambda out, y: (out[:, 0] - y).std(),
+        # Without order, and rightly so.
+        lambda out, y: (out.mean() - y.mean()).abs(),
+    ],
+)
+def test_a_criterion_that_makes_them_alike_itself_is_accepted(
+    criterion, batched
+):
+    found = judge(criterion, OUTPUTS[:, None] + 0.1, TARGETS, batched)
+    if not batched:
+        expected = criterion(OUTPUTS[:, None] + 0.1, TARGETS)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize(
+    ("outputs", "y", "criterion"),
+    [
+        (torch.randn(5, 5), torch.arange(5), F.cross_entropy),
+        (torch.randn(1, 5), torch.tensor([2]), F.cross_entropy),
+        (torch.randn(4, 3), TARGETS[:, None], F.l1_loss),  # quantiles
+        (torch.randn(1, 1), TARGETS[:1], F.mse_loss),  # one example
+        (torch.randn(4, 4), TARGETS, lambda out, y: F.mse_loss(out[:, 0], y)),
+        (torch.randn(4, 3, 4), torch.ones(4, 4).long(), F.cross_entropy),
+        (torch.rand(4, 1), TARGETS[:, None].sigmoid(), F.binary_cross_entropy),
+    ],
+)
+def test_shapes_that_differ_rightly_are_accepted(outputs, y, criterion):
+    found = judge(criterion, outputs, y)
+    torch.testing.assert_close(found, criterion(outputs, y))
+
+
+def test_looking_at_the_shapes_draws_nothing():
+    torch.manual_seed(0)
+    judge(
+        lambda o, y: F.dropout(o[:, 0] - y).square().mean(),
+        OUTPUTS[:, None],
+        TARGETS,
+    )
+    left = torch.rand(1)
+    torch.manual_seed(0)
+    F.dropout(TARGETS)
+    assert torch.equal(left, torch.rand(1))
+
+
+class Two(nn.Module):
+    """Returns two things, in several ways."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = nn.Linear(2, 1), how
+
+    def forward(self, x):
+        return self.how(self.layer(x), x)
+
+
+class Output:
+    def __init__(self, out, x):
+        self.logits = out
+
+
+@pytest.mark.parametrize(
+    ("how", "choose"),
+    [
+        (lambda out, x: (out, x), lambda out, y: F.mse_loss(out[0], y)),
+        (
+            lambda out, x: {"logits": out, "x": x},
+            lambda out, y: F.mse_loss(out["logits"], y),
+        ),
+        (Output, lambda out, y: F.mse_loss(out.logits, y)),
+    ],
+    ids=["tuple", "dict", "object"],
+)
+def test_of_several_outputs_the_criterion_chooses(how, choose):
+    model, x, y = Two(how), torch.randn(3, 2), torch.randn(3, 1)
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    found = functional_loss(model, choose)(params, Batch(x, y))
+    assert torch.equal(found, F.mse_loss(model.layer(x), y))
+    for naive in (F.mse_loss, nn.MSELoss(), lambda out, y: (out - y).sum()):
+        with pytest.raises(ValueError, match="let it choose, as in criterion"):
+            functional_loss(model, naive)(params, Batch(x, y))

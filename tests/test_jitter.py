@@ -52,7 +52,7 @@ def test_same_generator_same_images():
 
 def test_jittered_tasks_keep_labels_and_shapes():
     images = blobs(160).view(8, 20, 1, 28, 28)
-    plain = Episodes(images, 5).sample
+    plain = Episodes(images, 5, rotations=True).sample
     counts = {"k_shot": 1, "k_query": 2}
     before = plain(3, generator=seeded(), **counts)
     after = jittered(plain)(3, generator=seeded(), **counts)

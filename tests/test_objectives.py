@@ -390,7 +390,9 @@ def test_fused_norms_with_weights_are_refused_under_vmap_only(norm):
 def test_examples_that_are_missing_are_refused():
     support, query = waves()
     fewer = Tasks(Batch(support.x, support.y[:, :3]), query)
-    refused(MLP().double(), fewer, r"support needs as many x as y.*and 3 ex")
+    refused(
+        MLP().double(), fewer, r"support needs as many x as y.*5 x and 3 y"
+    )
     none = Tasks(support, Batch(query.x[:, :0], query.y[:, :0]))
     refused(MLP().double(), none, r"query needs as many x as y, and one at l")
 

@@ -19,9 +19,11 @@ from mamlkit import (
     MLP,
     Batch,
     Sinusoids,
+    TaskArrays,
     Tasks,
     cosine,
     functional_loss,
+    imaml_loss,
     meta_loss,
     meta_train,
     reptile_loss,
@@ -56,6 +58,11 @@ def train(model=None, seed=0, **options):
         "sample": partial(Sinusoids().sample, k_shot=5, k_query=5),
     } | options
     return model, meta_train(model, settings.pop("sample"), **settings)
+
+
+def small():
+    torch.manual_seed(0)
+    return MLP(hidden=(8,))
 
 
 def same(a, b):
@@ -164,14 +171,11 @@ def test_killed_half_way_and_resumed_is_never_interrupted(tmp_path):
         stderr=subprocess.DEVNULL,
     )
     child.stdout.readline()
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+    child.kill()
+    assert child.wait() != 0
     done = torch.load(path)["iteration"]
     assert 90 <= done < 2_000
     # Cut short: what remains is compared, not waited for.
-    state = torch.load(path)
-    state["settings"]["iterations"] = done + 50
-    torch.save(state, path)
     options = {"iterations": done + 50, "validate": lambda params: 0.0}
     _, resumed = train(checkpoint=path, **options)
     _, whole = train(**options)
@@ -206,6 +210,319 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
     assert all(p.isfinite().all() for p in state["params"].values())
 
 
+# --- what validation chooses
+
+
+def falls_until(turn, slope=1):
+    """A validation that is best at its call number `turn`."""
+    calls = []
+
+    def validate(params):
+        calls.append({name: p.clone() for name, p in params.items()})
+        return slope * abs(len(calls) - turn)
+
+    validate.calls = calls
+    return validate
+
+
+def test_validation_gets_a_copy_that_it_may_keep_or_change():
+    kept = []
+
+    def keeps(params):
+        kept.append((params, {k: p.clone() for k, p in params.items()}))
+        return 0.0
+
+    def spoils(params):
+        for p in params.values():
+            p.zero_()
+        return 0.0
+
+    _, plain = train()
+    _, with_keeping = train(validate=keeps)
+    _, with_spoiling = train(validate=spoils)
+    for params, copy in kept:
+        assert same(params, copy)
+    assert not same(kept[0][0], kept[-1][0])
+    assert plain.loss == with_keeping.loss == with_spoiling.loss
+    assert same(plain.params, with_spoiling.params)
+
+
+@pytest.mark.parametrize("maximize", [False, True])
+def test_history_knows_where_validation_was_best(maximize):
+    validate = falls_until(4, -1 if maximize else 1)
+    model, history = train(iterations=40, validate=validate, maximize=maximize)
+    iteration, value, params = history.best
+    assert (iteration, value) == (8, 0.0)
+    assert same(params, validate.calls[3])
+    assert same(history.params, dict(model.named_parameters()))
+    assert not same(history.params, params)
+    validate = falls_until(4, -1 if maximize else 1)
+    _, worst = train(iterations=40, validate=validate, maximize=not maximize)
+    assert worst.best.iteration == 40
+
+
+def test_the_best_weights_are_left_in_the_model_if_they_are_wanted():
+    validate = falls_until(4)
+    model, history = train(iterations=40, validate=validate, keep="best")
+    assert same(history.params, validate.calls[3])
+    assert same(dict(model.named_parameters()), validate.calls[3])
+    assert len(history.loss) == 40
+
+
+def test_the_first_of_equals_is_best_and_not_a_number_never_is():
+    values = iter([float("nan"), 2.0, 1.0, 1.0, float("nan")] + [3.0] * 15)
+    _, history = train(validate=lambda params: next(values), keep="best")
+    assert history.best[:2] == (3, 1.0)
+    _, history = train(validate=lambda params: float("nan"), keep="best")
+    assert history.best is None and history.params
+
+
+def test_patience_stops_when_nothing_better_came():
+    validate = falls_until(4)
+    _, history = train(iterations=40, validate=validate, patience=3)
+    assert len(validate.calls) == 7 and len(history.loss) == 14
+    assert history.best.iteration == 8
+    _, history = train(validate=falls_until(30), patience=3)
+    assert len(history.loss) == 20
+
+
+# --- the optimizer
+
+
+def test_the_outer_optimizer_is_an_argument():
+    class Down(torch.optim.Optimizer):
+        """Plain descent, and nothing else."""
+
+        def __init__(self, params, lr):
+            super().__init__(params, {"lr": lr})
+
+        @torch.no_grad()
+        def step(self):
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p -= group["lr"] * p.grad
+
+    _, plain = train(optimizer=Down)
+    _, sgd = train(optimizer=torch.optim.SGD)
+    _, heavy = train(optimizer=partial(torch.optim.SGD, momentum=0.9))
+    for name, p in plain.params.items():
+        torch.testing.assert_close(p, sgd.params[name])
+        assert not torch.allclose(p, heavy.params[name])
+    _, adam = train(optimizer=partial(torch.optim.Adam, fused=True))
+    assert same(adam.params, train()[1].params)
+
+
+def test_every_group_keeps_its_own_rate_under_a_schedule():
+    seen = []
+
+    class Grouped(torch.optim.SGD):
+        def __init__(self, params, lr):
+            groups = [{"params": params[:1], "lr": 10 * lr},
+                      {"params": params[1:]}]  # fmt: skip
+            super().__init__(groups, lr=lr)
+
+        def step(self):
+            seen.append([group["lr"] for group in self.param_groups])
+            super().step()
+
+    train(optimizer=Grouped, meta_lr=0.01, iterations=2,
+          schedule=lambda i: 1 - i / 2)  # fmt: skip
+    assert seen == [[0.1, 0.01], [0.05, 0.005]]
+
+
+def test_long_gradients_are_clipped_and_short_ones_are_not():
+    options = {"optimizer": torch.optim.SGD, "meta_lr": 1.0, "iterations": 1}
+    moved = {}
+    for clip in (None, 1e-3, 1e9):
+        model, history = train(clip=clip, **options)
+        moved[clip] = torch.cat(
+            [(p - history.start[k]).flatten()
+             for k, p in history.params.items()]
+        )  # fmt: skip
+    assert moved[1e-3].norm().item() == pytest.approx(1e-3, rel=1e-3)
+    assert torch.equal(moved[None], moved[1e9])
+    direction = moved[None] / moved[None].norm()
+    torch.testing.assert_close(
+        moved[1e-3] / moved[1e-3].norm(), direction, rtol=1e-3, atol=1e-3
+    )
+
+
+# --- logging, interruption, going on
+
+
+def test_the_callback_sees_every_iteration_once():
+    seen = []
+
+    def callback(done, history):
+        seen.append((done, history.loss[-1], len(history.loss)))
+
+    _, history = train(callback=callback)
+    assert seen == [(i, loss, i) for i, loss in enumerate(history.loss, 1)]
+
+
+def stopping(at, error):
+    def callback(done, history):
+        if done == at:
+            raise error
+
+    return callback
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("mine")])
+@pytest.mark.parametrize("when", ["callback", "validate", "sample"])
+def test_interrupted_it_leaves_what_it_has_and_goes_on(when, error, tmp_path):
+    path, calls = tmp_path / "run.pt", []
+    sample = partial(Sinusoids().sample, k_shot=5, k_query=5)
+
+    def after(fn, result):
+        calls.append(1)
+        if len(calls) == 12:
+            raise error
+        return result if fn is None else fn
+
+    hooks = {
+        "callback": {"callback": lambda *args: after(None, None)},
+        "validate": {"validate": lambda params: after(None, 0.0)},
+        "sample": {
+            "sample": lambda n_tasks, generator: after(
+                sample(n_tasks, generator=generator), None
+            )
+        },
+    }[when]
+    model = small()
+    start = {k: p.clone() for k, p in model.named_parameters()}
+    with pytest.raises(type(error)):
+        train(model, checkpoint=path, **hooks)
+    done = torch.load(path)["iteration"]
+    assert done == {"callback": 12, "validate": 12, "sample": 11}[when]
+    # The weights in the model are those of as many iterations.
+    _, short = train(iterations=done)
+    assert same(short.params, dict(model.named_parameters()))
+    assert not same(start, dict(model.named_parameters()))
+    options = {"validate": lambda params: 0.0} if when == "validate" else {}
+    _, resumed = train(checkpoint=path, **options)
+    _, whole = train(**options)
+    assert resumed.loss == whole.loss and same(resumed.params, whole.params)
+    assert resumed.validation == whole.validation
+    assert same(resumed.start, whole.start)
+
+
+@pytest.fixture
+def heard():
+    """Ctrl-C is heard, which it is not in a shell's background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
+def test_ctrl_c_in_the_middle_of_an_update_waits_until_it_is_whole(tmp_path):
+    class Pressed(torch.optim.SGD):
+        """Presses Ctrl-C between the first parameter and the others."""
+
+        def step(self):
+            first, *others = self.param_groups[0]["params"]
+            self.param_groups[0]["params"] = [first]
+            super().step()
+            signal.raise_signal(signal.SIGINT)
+            self.param_groups[0]["params"] = others
+            super().step()
+            self.param_groups[0]["params"] = [first, *others]
+
+    model, path = small(), tmp_path / "run.pt"
+    with pytest.raises(KeyboardInterrupt):
+        train(model, optimizer=Pressed, checkpoint=path)
+    assert torch.load(path)["iteration"] == 1
+    _, whole = train(optimizer=torch.optim.SGD, iterations=1)
+    assert same(whole.params, dict(model.named_parameters()))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_diverged_leaves_the_model_as_it_came(tmp_path):
+    model = small()
+    before = {k: p.clone() for k, p in model.named_parameters()}
+    with pytest.raises(FloatingPointError):
+        train(model, schedule=lambda i: float("nan") if i == 5 else 1.0)
+    assert same(before, dict(model.named_parameters()))
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            model, schedule=lambda i: float("nan") if i == 5 else 1.0,
+            callback=stopping(6, KeyboardInterrupt()),
+            checkpoint=tmp_path / "run.pt",
+        )  # fmt: skip
+    assert same(before, dict(model.named_parameters()))
+    assert not (tmp_path / "run.pt").exists()
+
+
+def test_longer_iterations_go_on_from_a_finished_run(tmp_path):
+    path = tmp_path / "run.pt"
+    train(iterations=8, checkpoint=path)
+    _, longer = train(iterations=20, checkpoint=path)
+    _, whole = train(iterations=20)
+    assert longer.loss == whole.loss and same(longer.params, whole.params)
+    assert longer.seconds > 0
+    with pytest.raises(ValueError, match="has done 20 iterations and 10 are"):
+        train(iterations=10, checkpoint=path)
+
+
+def test_what_was_best_before_an_interruption_is_best_after_it(tmp_path):
+    path = tmp_path / "run.pt"
+    first = falls_until(4)
+    train(iterations=10, validate=first, checkpoint=path)
+    _, history = train(
+        iterations=20, validate=lambda params: 9.0, keep="best",
+        checkpoint=path,
+    )  # fmt: skip
+    assert history.best.iteration == 4
+    assert same(history.params, first.calls[3])
+    # Patience counts on: nothing was better since.
+    _, history = train(
+        iterations=40, validate=lambda params: 9.0, patience=3,
+        checkpoint=path,
+    )  # fmt: skip
+    assert len(history.loss) == 20
+
+
+class Dropping(nn.Sequential):
+    """Draws from torch's own generator."""
+
+    def __init__(self):
+        super().__init__(nn.Linear(1, 8), nn.Dropout(0.5), nn.Linear(8, 1))
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
+    path = tmp_path / "run.pt"
+
+    def run(**options):
+        torch.manual_seed(0)
+        model = Dropping()
+        return train(model, over_tasks=way, **options)[1]
+
+    whole = run(iterations=12)
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            iterations=12, checkpoint=path,
+            callback=stopping(7, KeyboardInterrupt()),
+        )  # fmt: skip
+    torch.rand(5)  # another session's draws
+    resumed = run(iterations=12, checkpoint=path)
+    assert resumed.loss == whole.loss and same(resumed.params, whole.params)
+    # The same when a timed checkpoint is all that is left.
+    monkeypatch.setattr(mamlkit.outer, "CHECKPOINT_SECONDS", 0)
+    kept = []
+
+    def keep(done, history):
+        if done == 7:
+            kept.append(path.read_bytes())
+
+    path.unlink()
+    run(iterations=12, checkpoint=path, callback=keep)
+    path.write_bytes(kept[0])
+    assert torch.load(path)["iteration"] == 6
+    assert run(iterations=12, checkpoint=path).loss == whole.loss
+
+
 # --- bad input
 
 
@@ -220,6 +537,11 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
         ({"meta_lr": float("nan")}, "meta_lr must be finite"),
         ({"inner_lr": "0.1"}, "lr must be a number, a tensor or a dict"),
         ({"criterion": nn.MSELoss}, r"is a class: pass MSELoss\(\)"),
+        ({"keep": "worst"}, 'keep must be "last" or "best"'),
+        ({"keep": "best"}, "need validate"),
+        ({"patience": 2}, "need validate"),
+        ({"patience": 0}, "patience must be a whole number >= 1"),
+        ({"clip": 0}, "clip must be > 0"),
         ({"generator": 0}, r"one of torch's, as torch.Generator"),
         ({"schedule": cosine}, r"cosine\(iterations\) makes such a schedule"),
         (
@@ -235,6 +557,35 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
 def test_impossible_training_is_refused(setting, match):
     with pytest.raises(ValueError, match=match):
         train(**setting)
+
+
+ARRAYS = TaskArrays(torch.zeros(5, 9, 1), torch.zeros(5, 9, 1))
+EXAMPLES = torch.utils.data.TensorDataset(torch.zeros(9, 1), torch.zeros(9))
+
+
+@pytest.mark.parametrize(
+    ("sample", "match"),
+    [
+        (ARRAYS, r"got a TaskArrays: partial\(….sample, k_shot=…"),
+        (Sinusoids(), r"got a Sinusoids: partial\(….sample, k_shot=…"),
+        (EXAMPLES, r"got a TensorDataset: .*TaskArrays.from_groups\(x, y, gr"),
+        (torch.utils.data.DataLoader(EXAMPLES), "got a DataLoader: .*from_gr"),
+        ([waves()], "got a list"),
+        (ARRAYS.sample, "but missing a required .*'k_shot'.* makes one"),
+        (lambda n_tasks: waves(n_tasks), "unexpected keyword .*'generator'"),
+        (lambda: iter([waves()]), "but too many positional arguments"),
+    ],
+)
+def test_what_is_no_sampler_is_told_what_to_write_instead(sample, match):
+    with pytest.raises(ValueError, match=match) as caught:
+        train(sample=sample)
+    assert "sample_tasks must be a function, called as" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_wrapped_for_many_processes_is_refused():
+    with pytest.raises(ValueError, match="the module itself, model.module"):
+        train(nn.DataParallel(MLP()))
 
 
 def test_a_model_without_parameters_to_train_is_refused():
@@ -271,18 +622,124 @@ def test_what_vmap_cannot_batch_says_what_to_do():
         def forward(self, x):
             return self.rnn(x.unsqueeze(1))[0][:, -1]
 
-    with pytest.raises(RuntimeError) as caught:
-        train(Recurrent())
-    assert 'over_tasks="loop"' in caught.value.__notes__[0]
-    train(Recurrent(), iterations=1, over_tasks="loop")
+    class Branching(nn.Linear):
+        def forward(self, x):
+            return super().forward(x + 1 if x.sum() > 0 else x)
+
+    for make in (Recurrent, partial(Branching, 1, 1)):
+        for trial in (True, False):
+            if make is Recurrent and not trial:
+                continue  # PyTorch's message says nothing of vmap
+            with pytest.raises(RuntimeError) as caught:
+                train(make(), trial=trial)
+            (note,) = caught.value.__notes__
+            assert 'over_tasks="loop"' in note and "first" not in note
+        train(make(), iterations=1, over_tasks="loop")
 
 
-def test_a_parameter_that_plays_no_part_is_left_alone():
+def test_what_has_no_second_derivative_says_what_to_do():
+    class Attentive(nn.Linear):
+        def forward(self, x):
+            x = super().forward(x)[None, None]
+            return F.scaled_dot_product_attention(x, x, x)[0, 0]
+
+    for over_tasks in ("vmap", "loop"):
+        with pytest.raises(RuntimeError) as caught:
+            train(Attentive(1, 1), over_tasks=over_tasks)
+        (note,) = caught.value.__notes__
+        assert "first_order=True" in note and "loop" not in note
+    train(Attentive(1, 1), first_order=True, iterations=1)
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_errors_that_are_not_vmaps_bear_no_note(over_tasks):
+    for model, criterion in (
+        (nn.Linear(4, 1), F.mse_loss),
+        (nn.Linear(1, 2), F.cross_entropy),
+    ):
+        with pytest.raises((RuntimeError, AssertionError)) as caught:
+            train(model, criterion=criterion, over_tasks=over_tasks)
+        assert not hasattr(caught.value, "__notes__")
+
+
+def test_running_statistics_name_what_resnets_take():
+    class Resnet(nn.Sequential):
+        def __init__(self, norm_layer=nn.BatchNorm1d):
+            super().__init__(nn.Linear(1, 4), norm_layer(4), nn.Linear(4, 1))
+
+    with pytest.raises(ValueError, match="norm_layer= of a resnet"):
+        train(Resnet(), iterations=1)
+    train(Resnet(norm_layer=mamlkit.BatchNorm), iterations=1)
+
+
+@pytest.mark.parametrize("iterations", [2, 30])
+def test_a_parameter_that_plays_no_part_is_left_alone_and_named(iterations):
     for size in (None, 2):
         model = MLP(hidden=(8,))
         model.register_parameter("idle", nn.Parameter(torch.ones(2)))
-        _, history = train(model, iterations=2, tasks_at_once=size)
+        options = {"iterations": iterations, "tasks_at_once": size}
+        with pytest.warns(UserWarning, match="has reached idle:") as said:
+            _, history = train(model, **options)
+        assert len(said) == 1 and said[0].filename == __file__
         assert torch.equal(history.params["idle"], torch.ones(2))
+
+
+class Cut(nn.Module):
+    """A body that is shut off from the gradient."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.body, self.head, self.how = nn.Linear(1, 4), nn.Linear(4, 1), how
+
+    def forward(self, x):
+        if self.how == "no_grad":
+            with torch.no_grad():
+                features = self.body(x)
+            return self.head(features)
+        return self.head(self.body(x).detach())
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+@pytest.mark.parametrize("how", ["no_grad", "detach"])
+@pytest.mark.parametrize(
+    "objective",
+    [meta_loss, reptile_loss, partial(imaml_loss, strength=10.0)],
+)
+def test_a_part_without_gradient_is_named_whatever_the_objective(
+    how, way, objective
+):
+    model = Cut(how)
+    before = model.body.weight.clone()
+    with pytest.warns(UserWarning, match="reached body.bias, body.weight:"):
+        train(model, over_tasks=way, objective=objective, iterations=3)
+    assert torch.equal(model.body.weight, before)
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_a_model_without_any_gradient_is_refused(way):
+    class Shut(MLP):
+        def forward(self, x):
+            return super().forward(x).detach()
+
+    with pytest.raises(ValueError, match="no gradient reaches any parameter"):
+        train(Shut(), over_tasks=way)
+
+
+def test_what_begins_at_zero_and_moves_later_is_not_named(recwarn):
+    class Gate(nn.Module):
+        """Its inner part gets no gradient until the gate has opened."""
+
+        def __init__(self):
+            super().__init__()
+            self.plain, self.part = nn.Linear(1, 1), nn.Linear(1, 1)
+            self.gate = nn.Parameter(torch.zeros(1))
+
+        def forward(self, x):
+            return self.plain(x) + self.gate * self.part(x).tanh()
+
+    for first_order in (False, True):
+        train(Gate(), iterations=30, first_order=first_order)
+    assert not [w for w in recwarn if "gradient" in str(w.message)]
 
 
 def test_inputs_that_are_not_finite_are_named():
@@ -327,3 +784,9 @@ def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
         change["inner_lr"] = {name: r / 2 for name, r in rates.items()}
     with pytest.raises(ValueError, match=match):
         train(checkpoint=tmp_path / "run.pt", **change)
+
+
+def test_an_optimizer_that_is_already_made_is_refused():
+    made = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ValueError, match="class or function.* finished SGD"):
+        train(optimizer=made)

@@ -1,10 +1,12 @@
 """The files that say what to install, and how, agree with one another."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 import tomllib
+from itertools import product
 
 import pytest
 import yaml
@@ -12,6 +14,9 @@ from browser import SCREENSHOTS
 from packaging.requirements import Requirement
 
 import mamlkit
+import mamlkit.baselines
+import mamlkit.rl
+import mamlkit.rules
 from mamlkit.paths import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,34 +44,89 @@ def test_conda_environment_has_the_same_names_and_ranges():
     assert packages == expected
 
 
+def pins(name):
+    lines = (ROOT / name).read_text().splitlines()
+    found = {r.name.lower(): r.specifier for r in map(Requirement, lines)}
+    assert all(str(s).startswith("==") for s in found.values())
+    return found
+
+
+def wanted():
+    """Requirements of the package and its extras."""
+    lines = PROJECT["dependencies"] + [r for e in EXTRAS.values() for r in e]
+    found = map(Requirement, lines)
+    return [r for r in found if r.name != "mamlkit"]
+
+
 def test_constraints_pin_every_dependency_inside_its_range():
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
-    pins = {r.name.lower(): r for r in map(Requirement, lines)}
-    assert str(pins["torch"].specifier) == "==2.13.0"
-    wanted = PROJECT["dependencies"] + [r for e in EXTRAS.values() for r in e]
-    for requirement in map(Requirement, wanted):
-        if requirement.name != "mamlkit":
-            (pin,) = pins[requirement.name].specifier
-            assert pin.operator == "=="
-            assert requirement.specifier.contains(pin.version)
+    pinned = pins("constraints.txt")
+    assert str(pinned["torch"]) == "==2.13.0"
+    for requirement in wanted():
+        (pin,) = pinned[requirement.name]
+        assert requirement.specifier.contains(pin.version), requirement
 
 
-def test_workflow_calls_make_test_weekly_and_on_every_push():
-    text = (ROOT / ".github/workflows/test.yml").read_text()
+def test_the_oldest_leg_has_every_dependency_at_its_lower_bound():
+    oldest = pins("constraints-oldest.txt")
+    requirements = {r.name: r.specifier for r in wanted()}
+    del requirements["higher"]  # which has no range
+    lowest = str(requirements.pop("torch")).replace(">=", "==")
+    # The last of its releases that only mended something.
+    assert str(oldest.pop("torch")).startswith(f"{lowest}.")
+    assert {name: str(pin) for name, pin in oldest.items()} == {
+        name: str(bound).replace(">=", "==")
+        for name, bound in requirements.items()
+    }
+
+
+FLOW = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
+
+
+def legs():
+    """Of each leg its name, system, Python and pins."""
+    matrix = FLOW["jobs"]["test"]["strategy"]["matrix"]
+    keys = ("leg", "os", "python", "pins")
+    found = [*product(*(matrix[key] for key in keys))]
+    more = [[leg.get(key, "") for key in keys] for leg in matrix["include"]]
+    return found + [tuple(leg) for leg in more]
+
+
+def test_workflow_does_what_make_test_does(ready):
     # YAML reads the key "on" as true.
-    flow = yaml.safe_load(text)
-    assert {"push", "pull_request", "schedule"} <= flow[True].keys()
-    *_, tests, kept = flow["jobs"]["test"]["steps"]
-    assert tests == {"run": "make test"}
+    assert {"push", "pull_request", "schedule"} <= FLOW[True].keys()
+    *steps, kept = FLOW["jobs"]["test"]["steps"]
     assert kept["if"] == "always()"
     assert ROOT / kept["with"]["path"] == SCREENSHOTS
-    weekly = flow["env"]["CONSTRAINTS"]
-    assert "'schedule' && '/dev/null' || 'constraints.txt'" in weekly
+    _, _, install, *tests = [step.get("run") for step in steps]
+    assert install.split()[-2:] == ["-e", '".[test]"']
+    recipe = make("--dry-run", "test", folder=ready).stdout.splitlines()
+    recipe = [line.removeprefix(".venv/bin/").strip() for line in recipe]
+    in_flow = [line.split("${{")[0].strip() for line in tests]
+    assert [line for line in recipe if "make" not in line] == in_flow
     assert "exec make test" in (ROOT / ".ci/run").read_text()
     assert os.access(ROOT / ".ci/run", os.X_OK)
 
 
+def test_workflow_has_the_oldest_the_pinned_and_the_newest():
+    by_leg = {leg: [more for more in legs() if more[0] == leg]
+              for leg in ("oldest", "pinned", "newest")}  # fmt: skip
+    assert sum(map(len, by_leg.values())) == len(legs())
+    systems = {system for _, system, _, _ in legs()}
+    assert systems == {"ubuntu", "macos", "windows"}
+    pythons = [f"3.{minor}" for minor in range(11, 15)]
+    assert {python for _, _, python, _ in by_leg["pinned"]} == {*pythons}
+    assert PROJECT["requires-python"] == f">={pythons[0]}"
+    files = {"oldest": "-c constraints-oldest.txt",
+             "pinned": "-c constraints.txt", "newest": ""}  # fmt: skip
+    assert all(pins == files[leg] for leg, _, _, pins in legs())
+    assert {python for _, _, python, _ in by_leg["oldest"]} == {pythons[0]}
+    assert {python for _, _, python, _ in by_leg["newest"]} == {pythons[-1]}
+    assert "continue-on-error" not in yaml.dump(FLOW)
+
+
 def make(*arguments, folder=ROOT):
+    if os.name == "nt":
+        pytest.skip("Windows has no make")
     return subprocess.run(
         ["make", "-C", folder, *arguments], capture_output=True, text=True
     )
@@ -97,8 +157,8 @@ def test_make_sets_up_only_when_dependencies_change(ready, target):
     wanted = command.get(target, f".venv/bin/mamlkit {target}")
     dry = make("--dry-run", target, folder=ready).stdout
     assert wanted in dry and "venv .venv" not in dry
-    install = "pip install --quiet -c constraints.txt -e '.[test]'"
-    for changed in ("pyproject.toml", "constraints.txt"):
+    install = "-c .venv/constraints.txt torch==2.13.0 -e '.[test]'"
+    for changed in ("pyproject.toml", "constraints.txt", "Makefile"):
         option = f"--what-if={changed}"
         dry = make("--dry-run", option, target, folder=ready).stdout
         order = [dry.index(s) for s in ("-m venv .venv", install, wanted)]
@@ -106,9 +166,20 @@ def test_make_sets_up_only_when_dependencies_change(ready, target):
 
 
 def test_make_can_take_the_newest_of_everything():
-    newest = "CONSTRAINTS=/dev/null"
-    dry = make("--dry-run", "--what-if=pyproject.toml", "run", newest).stdout
-    assert "pip install --quiet -c /dev/null -e '.[test]'" in dry
+    newest = ("CONSTRAINTS=/dev/null", "TORCH=newest")
+    dry = make("--dry-run", "--what-if=pyproject.toml", "run", *newest).stdout
+    assert "sed '/^torch==/d' /dev/null > .venv-torch-newest/" in dry
+    assert "-c .venv-torch-newest/constraints.txt torch -e" in dry
+
+
+def test_make_tries_another_torch_in_a_folder_of_its_own(ready):
+    dry = make("--dry-run", "test", "TORCH=2.4.1", folder=ready).stdout
+    assert "-m venv .venv-torch-2.4.1\n" in dry
+    assert "sed '/^torch==/d' constraints.txt > .venv-torch-2.4.1/" in dry
+    assert "-c .venv-torch-2.4.1/constraints.txt torch==2.4.1 -e" in dry
+    assert ".venv/" not in dry and "--ignore-glob='*test_browser_*'" in dry
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert ".venv*/" in ignored
 
 
 def test_make_says_which_python_it_needs(tmp_path):
@@ -126,6 +197,20 @@ def test_public_names_exist_and_are_documented():
         assert getattr(mamlkit, name).__doc__, name
 
 
+@pytest.mark.parametrize(
+    "module", [mamlkit, mamlkit.baselines, mamlkit.rules, mamlkit.rl]
+)
+def test_public_signatures_say_their_types(module):
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if getattr(thing, "__module__", "typing").startswith("mamlkit"):
+            signature = inspect.signature(thing)
+            for parameter in signature.parameters.values():
+                assert parameter.annotation is not parameter.empty, name
+            if not inspect.isclass(thing):
+                assert signature.return_annotation is not signature.empty
+
+
 def test_help_needs_no_heavy_imports():
     code = (
         "import sys; from mamlkit.__main__ import _parser; _parser();"
@@ -136,3 +221,10 @@ def test_help_needs_no_heavy_imports():
         [sys.executable, "-c", code], capture_output=True, text=True
     )
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_changelog_and_citation_know_the_version():
+    number = mamlkit.__version__
+    assert f"\n## {number}" in (ROOT / "CHANGELOG.md").read_text()
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert str(cited["version"]) == number

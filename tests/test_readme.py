@@ -1,31 +1,45 @@
-"""README is true: its tables, and its code run as written elsewhere."""
+"""README is true: its tables and links; test_package.py runs its code."""
 
 import re
-import site
-import subprocess
-import sys
-import venv
-from pathlib import Path
 
 import nbformat
 import pytest
 
 from mamlkit.paths import ROOT
-from mamlkit.publish.readme import PICTURE, chapter_map, fill, results_table
+from mamlkit.publish.readme import (
+    FILES,
+    PICTURE,
+    SHORT,
+    chapter_map,
+    fill,
+    results_table,
+)
 from mamlkit.reproduce import read_result
 
 README = (ROOT / "README.md").read_text()
+DATA_README = (ROOT / "data" / "README.md").read_text()
 
 
 def test_generated_parts_are_current():
-    assert fill(README) == README, "run `python -m mamlkit.publish.readme`"
+    for text in (README, DATA_README):
+        assert fill(text) == text, "run `python -m mamlkit.publish.readme`"
     assert PICTURE.exists()
+
+
+def test_readme_shows_some_rows_and_the_data_s_readme_all():
+    assert "<!-- results -->" in README
+    assert "<!-- all results -->" in DATA_README
+    rows = results_table(short=True).splitlines()
+    assert len(rows) == 2 + len(SHORT)
+    numbers = [row.split("|")[2:] for row in results_table().splitlines()]
+    assert all(row.split("|")[2:] in numbers for row in rows)
 
 
 def test_the_sentence_on_navigation_is_that_of_the_file():
     settings = read_result("navigation")["settings"]
     number = {1: "one", 3: "three"}[settings["seeds"]]
-    assert f"mean of {number} training seeds" in README.replace("\n", " ")
+    for text in (README, DATA_README):
+        assert f"mean of {number} training seeds" in text.replace("\n", " ")
 
 
 def test_the_table_shows_the_files_own_numbers(tmp_path):
@@ -82,38 +96,11 @@ def test_a_chapter_without_promise_or_minutes_is_refused(
         chapter_map(chapter("01", first))
 
 
-def test_links_lead_to_files():
-    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+WRITTEN = [*FILES, ROOT / "USING.md"]
 
 
-def test_its_code_runs_in_a_venv_outside_the_checkout(tmp_path):
-    # The venv borrows the installed dependencies, but not this checkout:
-    # mamlkit itself is installed from a copy.
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    packages = subprocess.run(
-        [python, "-c", "import site; print(site.getsitepackages()[0])"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps",
-         "--no-build-isolation", "--target", packages, ROOT],
-        check=True,
-    )  # fmt: skip
-    borrowed = "\n".join(site.getsitepackages())
-    (Path(packages) / "borrowed.pth").write_text(borrowed)
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    block += "\nimport mamlkit; print(mamlkit.__file__, prediction.shape)"
-    done = subprocess.run(
-        [python, "-c", block],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert str(tmp_path) in done.stdout and "[5, 1]" in done.stdout
-    assert (tmp_path / "start.pt").exists()
+@pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.stem)
+def test_links_lead_to_files(path):
+    text = path.read_text()
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", text):
+        assert (path.parent / target).exists(), target

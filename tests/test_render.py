@@ -5,13 +5,16 @@ import re
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from chapters import CHAPTERS, calls, code_cells
 from conftest import TINY
+from nbconvert import HTMLExporter
 from nbformat.v4 import new_output
 from PIL import Image
 
 from mamlkit.__main__ import main
-from mamlkit.publish import render, report, runner
+from mamlkit.course import chapters
+from mamlkit.publish import render, report
 
 NOISY = """
 import sys
@@ -32,7 +35,7 @@ SCALE, SEED
 
 @pytest.fixture
 def course(make_chapter, monkeypatch, tmp_path):
-    monkeypatch.setattr(runner, "NOTEBOOKS", tmp_path / "notebooks")
+    monkeypatch.setattr(chapters, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(render, "BUILD", tmp_path / "build")
     return make_chapter
 
@@ -156,6 +159,25 @@ def test_traces_of_papermill_and_size_are_named(clean):
     assert "execution counts" in faults
 
 
+def test_folds_follow_the_tags_and_nothing_else(clean):
+    cell = clean.cells[1]
+    cell.metadata = nbformat.from_dict(
+        {"tags": ["hide-input", "hide-output"], "jupyter": {"x": 1}, "y": 2}
+    )
+    executed = nbformat.from_dict(clean)
+    render.take_outputs(clean, executed)
+    hidden = {"source_hidden": True, "outputs_hidden": True}
+    assert cell.metadata.jupyter == hidden
+    assert render.output_faults(clean, 1) == []
+    cell.metadata.tags.remove("hide-output")
+    fault = "cell 1: folded otherwise than its tags say"
+    assert render.output_faults(clean, 1) == [fault]
+    cell.metadata.jupyter.outputs_hidden = False
+    assert render.output_faults(clean, 1) == [fault]
+    del cell.metadata.jupyter["outputs_hidden"]
+    assert render.output_faults(clean, 1) == []
+
+
 def missing_pictures(nb):
     """Cells that draw but store no picture, or a widget's name instead."""
     faults = []
@@ -189,3 +211,14 @@ def test_pictures_are_seen_where_no_widget_lives(path):
             new_output("display_data", {"text/plain": "VBox(children=())"})
         ]
     assert len(missing_pictures(nb)) == 2 * len(pictured)
+
+
+def test_alt_text_gets_through_where_nbconvert_can_carry_it(clean):
+    """Its `lab` template and JupyterLab itself, 4.6, write none at all."""
+    meta = {"image/png": {"alt": 'A "finding" & more.'}}
+    picture = new_output("display_data", PNG, metadata=meta)
+    clean.cells[1].outputs = [picture]
+    classic = HTMLExporter(template_name="classic")
+    page, _ = classic.from_notebook_node(clean)
+    (picture,) = BeautifulSoup(page, "html.parser").select("img")
+    assert picture["alt"] == 'A "finding" & more.'

@@ -1,5 +1,5 @@
 import json
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
 from functools import partial
 
 import pytest
@@ -15,15 +15,15 @@ from mamlkit import (
     load_checkpoint,
     meta_loss,
 )
-from mamlkit.reproduce import judge, omniglot
+from mamlkit.reproduce import judge, methods, omniglot, training, untrained
 from mamlkit.reproduce.learned_rates import LearnedRates
-from mamlkit.reproduce.omniglot_settings import DEFAULTS
+from mamlkit.reproduce.omniglot_settings import LEARNED
 
 
 def tasks(n_tasks=3, k_query=2):
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(8, 20, 1, 28, 28, generator=generator)
-    return Episodes(images, 5).sample(
+    return Episodes(images, 5, rotations=True).sample(
         n_tasks, k_shot=1, k_query=k_query, generator=generator
     )
 
@@ -69,12 +69,17 @@ def test_join_undoes_split(net):
     assert all(torch.equal(joined[k], params[k]) for k in params)
 
 
+def descent(net, lr):
+    params = {k: v.detach() for k, v in net.named_parameters()}
+    loss_fn = functional_loss(net, F.cross_entropy)
+    return judge.descent(loss_fn, params, lr)
+
+
 def test_single_queries_are_judged_without_the_others(net):
     params = {k: v.detach() for k, v in net.named_parameters()}
     drawn = tasks(n_tasks=20)
-    found = judge.accuracies(
-        net, params, drawn, lr=2.0, steps=3, one_by_one=True
-    )
+    walk = descent(net, 2.0)
+    found = judge.accuracies(net, walk, drawn, steps=3, one_by_one=True)
     loss_fn = functional_loss(net, F.cross_entropy)
     expected = []
     for sx, sy, qx, qy in zip(*drawn.support, *drawn.query):
@@ -89,8 +94,8 @@ def test_single_queries_are_judged_without_the_others(net):
 
 
 def test_chunks_do_not_change_accuracies(net, monkeypatch):
-    params = {k: v.detach() for k, v in net.named_parameters()}
-    judged = partial(judge.accuracies, net, params, tasks(5), lr=0.5, steps=1)
+    walk = descent(net, 0.5)
+    judged = partial(judge.accuracies, net, walk, tasks(5), steps=1)
     whole = judged()
     assert whole.shape == (5, 2)
     monkeypatch.setattr(judge, "CHUNK", 2)
@@ -98,7 +103,7 @@ def test_chunks_do_not_change_accuracies(net, monkeypatch):
 
 
 def test_no_more_images_are_judged_at_once_than_memory_holds(net, monkeypatch):
-    params = {k: v.detach() for k, v in net.named_parameters()}
+    walk = descent(net, 0.5)
     drawn = tasks(5)
     images = drawn.query.y.shape[1] * (drawn.support.y.shape[1] + 1)
     sizes = []
@@ -110,12 +115,12 @@ def test_no_more_images_are_judged_at_once_than_memory_holds(net, monkeypatch):
 
     monkeypatch.setattr(judge, "in_chunks", watched)
     monkeypatch.setattr(judge, "IMAGES", 2 * images)
-    options = {"lr": 0.5, "steps": 1}
-    alone = judge.accuracies(net, params, drawn, one_by_one=True, **options)
-    judge.accuracies(net, params, drawn, **options)
+    judged = partial(judge.accuracies, net, walk, drawn, steps=1)
+    alone = judged(one_by_one=True)
+    judged()
     assert sizes[0] == 2 and alone.shape == (5,) and sizes[1] > 2
     monkeypatch.setattr(judge, "IMAGES", 1)
-    again = judge.accuracies(net, params, drawn, one_by_one=True, **options)
+    again = judged(one_by_one=True)
     assert sizes[-1] == 1
     torch.testing.assert_close(again, alone)
 
@@ -129,9 +134,16 @@ def run(tmp_path, monkeypatch):
         generator = torch.Generator().manual_seed(sizes[split])
         return torch.rand(sizes[split], 20, 1, 28, 28, generator=generator)
 
-    monkeypatch.setattr(omniglot, "load_omniglot", load)
-    monkeypatch.setattr(omniglot, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(training, "load_omniglot", load)
+    monkeypatch.setattr(training, "BUILD", tmp_path / "build")
     monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
+    # Few tasks to choose on: these networks learn nothing.
+    monkeypatch.setattr(omniglot, "CHOOSE_ON", 80)
+    monkeypatch.setattr(omniglot, "CHOOSE_FLOOR_ON", 20)
+    monkeypatch.setitem(omniglot.COMMON, "validation_images", 20)
+    monkeypatch.setattr(omniglot, "pace", lambda args: 0.1)
+    monkeypatch.setattr(untrained, "RATES", (0.1, 1.0))
+    monkeypatch.setattr(untrained, "STEPS", 2)
     for name in ("write_result", "read_result"):
         here = partial(getattr(omniglot, name), folder=tmp_path)
         monkeypatch.setattr(omniglot, name, here)
@@ -184,15 +196,16 @@ def test_a_run_begins_where_another_ended(run, tmp_path, capsys):
 
 
 def test_every_run_begins_from_a_checkpoint_that_is_there():
-    starts = [s["start"] for s in DEFAULTS.values() if "start" in s]
+    starts = [s["start"] for s in LEARNED.values() if "start" in s]
     assert starts and all(path.exists() for path in starts), starts
 
 
 def test_a_start_of_another_architecture_is_refused(run, tmp_path, capsys):
-    run("--model", "mlp", "--fixed-rates")
-    start = str(tmp_path / "omniglot_mlp_5way_1shot.pt")
+    fixed = ("--method", "fixed", "--threads", "1")
+    run("--model", "mlp", *fixed)
+    start = str(tmp_path / "omniglot_mlp_fixed_5way_1shot.pt")
     with pytest.raises(ValueError, match="no weight in .* fits this model"):
-        run("--start", start, "--fixed-rates", "--ways", "4")
+        run("--start", start, *fixed, "--ways", "4")
 
 
 def test_a_short_run_joins_the_table_of_choices(run, tmp_path, capsys):
@@ -203,7 +216,7 @@ def test_a_short_run_joins_the_table_of_choices(run, tmp_path, capsys):
     flags = "--model mlp --name small --choose --no-jitter".split()
     table = run(*flags)
     old, new = table["rows"]
-    assert old == kept and new["name"] == "small" and new["n"] == 800
+    assert old == kept and new["name"] == "small" and new["n"] == 8
     assert new["settings"]["tasks"] == 2 and not new["settings"]["jitter"]
     assert table["seconds"] > 2.0
     assert not (tmp_path / "small.json").exists()
@@ -223,11 +236,11 @@ def test_distorted_images_teach_something_else(run, tmp_path, capsys):
 def test_mirror_images_join_as_characters_of_their_own(run, monkeypatch):
     seen = []
 
-    def watched(images, n_way):
+    def watched(images, n_way, rotations):
         seen.append(images)
-        return Episodes(images, n_way)
+        return Episodes(images, n_way, rotations)
 
-    monkeypatch.setattr(omniglot, "Episodes", watched)
+    monkeypatch.setattr(training, "Episodes", watched)
     run("--model", "mlp", "--name", "mirrored", "--mirror")
     # The sizes of `run` tell the splits apart: only training has mirrors.
     assert sorted({len(images) for images in seen}) == [10, 60]
@@ -242,13 +255,13 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     monkeypatch.setattr(
         omniglot, "draw", lambda split, *rest: drawn.append(split) or tasks()
     )
-    episodes = omniglot.Episodes
+    episodes = training.Episodes
 
-    def watched(images, n_way):
+    def watched(images, n_way, rotations):
         seen.append(images)
-        return episodes(images, n_way)
+        return episodes(images, n_way, rotations)
 
-    monkeypatch.setattr(omniglot, "Episodes", watched)
+    monkeypatch.setattr(training, "Episodes", watched)
     result = run("--model", "mlp", "--refit")
     assert result["experiment"] == "omniglot_mlp_5way_1shot_refit"
     before = result["settings"]["started_from"]
@@ -257,8 +270,39 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     assert result["seconds"] >= round(before["trained_seconds"], 1)
     assert before["trained_seconds"] > 0
     (images,) = seen  # of 30 and 10 characters
-    assert torch.equal(images[30:], omniglot.load_omniglot("val"))
-    # Nothing may be chosen with characters that were trained on.
-    assert result["curve"] == [] and drawn == ["test"]
+    assert torch.equal(images[30:], training.load_omniglot("val"))
+    # Nothing may be chosen with characters that were trained on; the rule of
+    # the untrained network is chosen with them, which has seen none.
+    assert result["curve"] == [] and drawn == ["test", "val", "test"]
     assert result["settings"]["validation_by_steps"] is None
     assert result["settings"]["test_steps"] == 1
+
+
+@pytest.mark.parametrize("method", ["fixed", "reptile", "anil", "imaml"])
+def test_every_method_can_be_judged_again_from_its_checkpoint(
+    run, tmp_path, method, capsys
+):
+    few = "--steps 2 --test-steps 2 --most-steps 2 --queries 1".split()
+    result = run("--model", "mlp", "--method", method, *few)
+    name = f"omniglot_mlp_{method}_5way_1shot"
+    assert result["experiment"] == name
+    rows = {row["name"]: row["value"] for row in result["rows"]}
+    assert "untrained_accuracy" in rows and "accuracy_after_2" in rows
+    assert result["settings"]["untrained"]["lr"] in untrained.RATES
+    state = load_checkpoint(tmp_path / f"{name}.pt")
+    args = Namespace(**result["settings"] | {"test_tasks": 4})
+    net = training.build("mlp", 5)
+    walk = methods.walk_of(method, net, methods.unpacked(state), args)
+    test = training.draw("test", args, 4)
+    found = 100 * judge.accuracies(net, walk, test, steps=state["steps"])
+    assert found[:, -1].mean().item() == pytest.approx(rows["accuracy"])
+
+
+def test_the_pace_is_the_time_of_an_iteration(run, monkeypatch):
+    seen, clock = [], iter([0.0, 5.0, 10.0, 25.0] * 3)
+    monkeypatch.setattr(training.time, "process_time", lambda: next(clock))
+    monkeypatch.setattr(
+        training, "train", lambda args, judged: seen.append(args.iterations)
+    )
+    found = training.pace(Namespace(iterations=7))
+    assert seen == [1, 11] * 3 and found == pytest.approx(1.0)

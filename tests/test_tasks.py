@@ -111,8 +111,124 @@ def test_arrays_that_do_not_fit_are_refused():
     x = torch.zeros(4, 5, 2)
     with pytest.raises(ValueError, match=r"got \(4, 5, 2\) and \(4, 6\)"):
         TaskArrays(x, torch.zeros(4, 6))
-    with pytest.raises(ValueError, match=r"3 \+ 4 .* a task has 5"):
+    with pytest.raises(ValueError, match=r"group 0 has 5 rows, 3 \+ 4 wanted"):
         sample(TaskArrays(x, torch.zeros(4, 5)))
+    with pytest.raises(ValueError, match="task 1 has 5 x and 4 y"):
+        TaskArrays([*x], [torch.zeros(n) for n in (5, 4, 5, 5)])
+    with pytest.raises(ValueError, match=r"begin with \(tasks, examples\)"):
+        TaskArrays(x[0, 0], torch.zeros(2))
+    with pytest.raises(ValueError, match="as many tasks, got 4, 3 and 3"):
+        TaskArrays(x, torch.zeros(3, 5))
+    with pytest.raises(ValueError, match="differ in examples only"):
+        TaskArrays([x[0], x[0, :, :1]], torch.zeros(2, 5))
+
+
+def counted(sizes):
+    """x says of each row which task it is of, and its number there."""
+    return [
+        torch.stack([torch.full((n,), i), torch.arange(n)], 1)
+        for i, n in enumerate(sizes)
+    ]
+
+
+@pytest.mark.parametrize("sizes", [(9, 7, 12), (8, 8, 8)])
+def test_tasks_of_any_size_give_disjoint_rows_of_one_task(sizes):
+    x = counted(sizes)
+    family = TaskArrays(x, [rows[:, 0] for rows in x])
+    support, query = sample(family, n_tasks=600)
+    both = torch.cat([support.x, query.x], 1)
+    assert (both[..., 0] == torch.cat([support.y, query.y], 1)).all()
+    assert (both[..., 0] == both[:, :1, 0]).all()
+    rows = both[..., 1].sort(1).values
+    assert (rows[:, 1:] > rows[:, :-1]).all()
+    for i, n in enumerate(sizes):
+        counts = both[..., 1][both[..., 0] == i].bincount()
+        assert len(counts) == n and counts.min() > 0.8 * counts.max()
+
+
+def test_groups_of_a_table_are_tasks():
+    # Rows of one group lie anywhere; frames of pandas are read as arrays.
+    group = np.array(["b", "a", "b", "c", "a", "b", "c", "a"])
+    row = np.arange(8.0)
+    family = TaskArrays.from_groups(row[:, None], 10 * row, group)
+    assert family.names == ["b", "a", "c"]
+    assert family.sizes.tolist() == [3, 3, 2]
+    assert family.x[0].tolist() == [[0.0], [2.0], [5.0]]
+    assert family.y[1].tolist() == [10.0, 40.0, 70.0]
+    assert family.x[0].dtype == family.y[0].dtype == torch.float32
+    with pytest.raises(ValueError, match="'c' has 2 rows, 1 . 2 wanted: ask"):
+        sample(family, k_shot=1, k_query=2)
+
+
+def test_groups_of_two_columns_are_named_by_both():
+    family = TaskArrays.from_groups(
+        np.zeros((3, 1)), np.zeros(3), np.array([["F", 3], ["F", 4], ["F", 3]])
+    )
+    assert family.names == ["F/3", "F/4"]
+    with pytest.raises(ValueError, match=r"group 'F/3' has 2 rows, 5 \+ 10"):
+        sample(family, k_shot=5, k_query=10)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "groups", "message"),
+    [
+        (np.zeros(4), np.zeros(3), [0, 0, 1], "got 4 in x and 3 in groups"),
+        (np.zeros(3), np.zeros(4), [0, 0, 1], "got 4 in y and 3 in groups"),
+        (np.array(["a", "b"]), np.zeros(2), [0, 0], "x must hold numbers al"),
+        (np.zeros(2), np.zeros(2), [0.0, math.nan], "row 1 has no group"),
+        (np.zeros(2), np.zeros(2), [None, 0], "row 0 has no group"),
+    ],
+)
+def test_tables_that_do_not_fit_are_refused(x, y, groups, message):
+    with pytest.raises(ValueError, match=message):
+        TaskArrays.from_groups(x, y, groups)
+
+
+def test_frames_of_pandas_are_taken():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame(
+        {"f": [1.0, 2, 3, 4], "k": [1, 2, 3, 4], "y": [2.0, 4, 6, 8],
+         "sex": [*"FMFM"], "level": [3, 3, 3, 4]}
+    )  # fmt: skip
+    features = table[["f", "k"]]
+    one = TaskArrays.from_groups(features, table[["y"]], table["sex"])
+    assert one.names == ["F", "M"] and one.x[1].tolist() == [[2, 2], [4, 4]]
+    two = TaskArrays.from_groups(features, table["y"], table[["sex", "level"]])
+    assert two.names == ["F/3", "M/3", "M/4"]
+    groups = [g for _, g in table.groupby(["sex", "level"])]
+    three = TaskArrays([g[["f"]] for g in groups], [g["y"] for g in groups])
+    assert three.sizes.tolist() == [2, 1, 1]
+    with pytest.raises(ValueError, match="x must hold numbers alone"):
+        TaskArrays.from_groups(table, table["y"], table["sex"])
+    for kind in ("string", "category", object):
+        sex = table["sex"].astype(kind)
+        again = TaskArrays.from_groups(features, table["y"], sex)
+        assert again.names == ["F", "M"]
+        sex[1] = pandas.NA
+        with pytest.raises(ValueError, match="row 1 has no group"):
+            TaskArrays.from_groups(features, table["y"], sex)
+
+
+@pytest.mark.parametrize("sizes", [(5, 4), (5, 5)])
+def test_several_inputs_are_drawn_alike(sizes):
+    ids = counted(sizes)
+    for x in ((ids, ids), {"ids": ids, "mask": ids}):
+        family = TaskArrays(x, [rows[:, 1] for rows in ids])
+        support, _ = sample(family, k_shot=2, k_query=2)
+        one, other = support.x.values() if isinstance(x, dict) else support.x
+        assert torch.equal(one, other)
+        assert torch.equal(one[..., 1], support.y)
+
+
+def test_each_task_is_drawn_once_to_judge_on():
+    family = TaskArrays(
+        counted((6, 4, 5)), [torch.zeros(n) for n in (6, 4, 5)]
+    )
+    support, query = family.sample_each(
+        k_shot=1, k_query=3, generator=torch.Generator().manual_seed(0)
+    )
+    assert support.x[:, 0, 0].tolist() == [0, 1, 2]
+    assert query.x.shape == (3, 3, 2)
 
 
 def test_the_loop_takes_one_task_at_a_time():

@@ -14,6 +14,8 @@ from mamlkit.paths import NOTEBOOKS
 
 SCALES = ("ci", "laptop", "paper")
 VERDICTS = ("held", "failed", "not judged")
+# The shorter of the two routes; the other one is all chapters.
+CORE = ("00", "03", "04", "05", "06", "07", "09")
 
 
 def find_chapters(names: Sequence[str] = ()) -> list[Path]:
@@ -57,6 +59,27 @@ def code_cells(nb: NotebookNode) -> list[NotebookNode]:
 def tagged(nb: NotebookNode, tag: str) -> list[NotebookNode]:
     """List the cells that have a tag."""
     return [c for c in nb.cells if tag in c.metadata.get("tags", [])]
+
+
+def folds(tags: Sequence[str]) -> dict[str, dict[str, bool]]:
+    """Make the metadata by which JupyterLab folds a cell as its tags say.
+
+    Sites fold by the tags themselves, so tags are what an author writes.
+
+    Args:
+        tags: of the cell; `hide-input` folds its code, `hide-output` what it
+            shows.
+
+    Returns:
+        a part of the cell's metadata; empty if nothing is folded.
+
+    Examples:
+        >>> folds(["hide-input"])
+        {'jupyter': {'source_hidden': True}}
+    """
+    names = {"hide-input": "source_hidden", "hide-output": "outputs_hidden"}
+    hidden = {name: True for tag, name in names.items() if tag in tags}
+    return {"jupyter": hidden} if hidden else {}
 
 
 def code_hash(nb: NotebookNode) -> str:

@@ -10,12 +10,12 @@ import math
 import time
 from pathlib import Path
 
-from IPython import get_ipython
 from jupyter_core.paths import jupyter_data_dir
 from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
-from mamlkit.course.figures import PINK
+from mamlkit.course.grammar import PINK
+from mamlkit.exercises.progress import somebody_is_there
 from mamlkit.paths import replacing
 
 NAME = "mamlkit_score.json"
@@ -24,18 +24,6 @@ NAME = "mamlkit_score.json"
 def score_path() -> Path:
     """Where the score is kept; the file exists after the first game."""
     return Path(jupyter_data_dir()) / NAME
-
-
-def somebody_is_there() -> bool:
-    """Tell whether the running cell was sent by a page with a reader.
-
-    A page can be asked for input; papermill and nbconvert cannot.
-    """
-    shell = get_ipython()
-    if not hasattr(shell, "get_parent"):  # no notebook at all
-        return False
-    content = (shell.get_parent() or {}).get("content", {})
-    return bool(content.get("allow_stdin"))
 
 
 def read_games(path: Path | None = None) -> list[dict]:

@@ -8,7 +8,8 @@ import ipywidgets as ipw
 import matplotlib.pyplot as plt
 from IPython.display import Markdown, display
 
-from mamlkit.course.figures import png, show
+from mamlkit.course.figures import WIDE, png, show
+from mamlkit.course.plots import name_panels
 from mamlkit.exercises import find_quiz
 
 
@@ -31,12 +32,17 @@ def explore(
         **controls: for each value a (low, high, step) tuple for a slider, or
             a list of the values to choose from.
     """
-    width = 2.75 if len(static) > 2 else 4.0
+    columns = 3 if len(static) in (3, 5, 6) else min(2, len(static))
+    rows = -(-len(static) // columns)
     fig, axes = plt.subplots(
-        1, len(static), figsize=(width * len(static), 3.1), squeeze=False
+        *(rows, columns), figsize=(WIDE, 3.2 * rows), squeeze=False
     )
-    for ax, values in zip(axes[0], static):
+    for ax, values in zip(axes.flat, static):
         draw(ax, **values)
+    for ax in axes.flat[len(static) :]:
+        ax.remove()
+    if len(static) > 1:
+        name_panels(axes.flat[: len(static)])
     show(fig, alt=alt)
     sliders = {
         name: _control(name, spec, static[0][name])
@@ -66,7 +72,8 @@ def explore(
 def _control(name: str, spec: tuple | list, value) -> ipw.Widget:
     # A redraw for each step of a drag would queue up behind the mouse.
     common = {"description": name, "continuous_update": False}
-    common["tooltip"] = name  # left out, it is shown as "null"
+    if "tooltip" in ipw.DOMWidget.class_trait_names():
+        common["tooltip"] = name  # left out, ipywidgets 8 shows "null"
     common["style"] = {"description_width": "9em"}
     common["layout"] = ipw.Layout(width="28em")
     if isinstance(spec, list):

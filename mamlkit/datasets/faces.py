@@ -34,7 +34,9 @@ WHIMS = {
 
 
 def _values(ranges, shape, generator) -> dict[str, Tensor]:
-    drawn = torch.rand(len(ranges), *shape, 1, 1, generator=generator)
+    drawn = torch.rand(
+        len(ranges), *shape, 1, 1, generator=generator, device=generator.device
+    )
     return {
         name: low + (high - low) * value
         for (name, (low, high)), value in zip(ranges.items(), drawn)
@@ -49,7 +51,7 @@ def draw_faces(
     Args:
         n_people: how many.
         n_pictures: of each of them.
-        generator: the source of randomness.
+        generator: the source of randomness; the faces are on its device.
 
     Returns:
         float32, shape (n_people, n_pictures, 1, 28, 28); in each picture the
@@ -69,14 +71,16 @@ def draw_faces(
         [_draw(*({k: v[part] for k, v in d.items()} for d in (p, w)))
          for part in map(list, parts)]
     )  # fmt: skip
-    ink = ink + 0.02 * torch.randn(ink.shape, generator=generator)
+    ink = ink + 0.02 * torch.randn(
+        ink.shape, generator=generator, device=generator.device
+    )
     low, high = ink.amin((-2, -1), True), ink.amax((-2, -1), True)
     return ((ink - low) / (high - low)).unsqueeze(2)
 
 
 def _draw(p: dict[str, Tensor], w: dict[str, Tensor]) -> Tensor:
     """Paint from back to front; shapes (people, pictures, 28, 28)."""
-    line = torch.arange(SIZE) - (SIZE - 1) / 2
+    line = torch.arange(SIZE, device=w["x"].device) - (SIZE - 1) / 2
     y, x = torch.meshgrid(line, line, indexing="ij")
     # (u, v): where a pixel lies on a head that is upright and centred.
     across, down = (x - w["x"]) / w["zoom"], (y - 0.5 - w["y"]) / w["zoom"]
@@ -92,7 +96,7 @@ def _draw(p: dict[str, Tensor], w: dict[str, Tensor]) -> Tensor:
         r = ((du / width) ** 2 + (dv / height) ** 2 + 1e-6).sqrt()
         return _inside((1 - r) * torch.minimum(width, height))
 
-    one = torch.ones(())
+    one = torch.ones((), device=line.device)
     narrow = 1 - p["jaw"] * (v / p["height"]).clamp(0, 1) ** 2
     skull = spot(u / narrow, v, p["width"], p["height"])
     hair = p["volume"] > 0.35

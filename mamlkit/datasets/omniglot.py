@@ -170,7 +170,11 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def shrink(drawings: np.ndarray) -> np.ndarray:
-    """Resize drawings as the authors of MAML did, with Lanczos to 28 x 28.
+    """Resize drawings to 28 x 28 greys, with Lanczos' filter, as learn2learn.
+
+    The script of MAML's authors asks for the same filter, but Pillow gives
+    1-bit drawings, as Omniglot's are, the nearest pixel instead: run
+    literally, it makes 1-bit images (cbfinn/maml#23).
 
     Args:
         drawings: ink, bool, shape (..., 105, 105).
@@ -180,7 +184,7 @@ def shrink(drawings: np.ndarray) -> np.ndarray:
     """
     paper = 255 * ~drawings.reshape(-1, RAW, RAW).astype(bool)
     small = [
-        # Pillow resizes one-bit images without a filter; these are grey.
+        # These are grey, so that there is a filter.
         255 - np.asarray(grey.resize((SIZE, SIZE), Image.Resampling.LANCZOS))
         for grey in map(Image.fromarray, paper.astype(np.uint8))
     ]

@@ -3,9 +3,21 @@
 from mamlkit.exercises.engine import (
     check,
     find_exercise,
+    find_exercises,
     find_quiz,
     hint,
+    progress_table,
+    show_progress,
     solution,
 )
 
-__all__ = ["check", "find_exercise", "find_quiz", "hint", "solution"]
+__all__ = [
+    "check",
+    "find_exercise",
+    "find_exercises",
+    "find_quiz",
+    "hint",
+    "progress_table",
+    "show_progress",
+    "solution",
+]

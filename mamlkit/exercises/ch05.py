@@ -4,505 +4,483 @@ import math
 
 import torch
 
-from mamlkit.exercises.engine import (
-    Exercise,
-    Question,
-    as_scalar,
-    compare,
-    require,
+from mamlkit.exercises.compare import require, to_tensor
+from mamlkit.exercises.exercise import Exercise, ask, by_key
+from mamlkit.exercises.problems import (
+    coupled_loss,
+    normal,
+    one_of,
+    outer_problem,
+    pick,
+    seeded,
+    shuffled,
+    some_batch,
+    some_params,
+    uniform,
+    whole,
 )
 from mamlkit.tasks import Batch, Tasks
 
+META_UPDATE = """
+def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
+    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
+    return {name: params[name] - meta_lr * grads[name] for name in params}
+"""
+BLIND_FLOOR = """
+def blind_floor(y):
+    return ((y - y.mean(dim=0)) ** 2).mean()
+"""
+MENDED_JUDGE = """
+def mended_judge(params, loss_fn, pairs, lr, steps):
+    losses = []
+    for support, query in pairs:
+        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
+        losses.append(loss_fn(adapted, query))
+    return torch.stack(losses)
+"""
+CHOOSE_RATE = """
+def choose_rate(errors):
+    def mean(rate):
+        return errors[rate].nan_to_num(torch.inf).mean().item()
 
-def _bowl(params, batch):
+    return min(errors, key=mean)
+"""
+FIT_A_WAVE = """
+def fit_a_wave(x, y, query_x):
+    def waves(x):
+        return torch.cat([x.sin(), x.cos()], dim=1)
+
+    weights = torch.linalg.lstsq(waves(x), y).solution
+    return waves(query_x) @ weights
+"""
+
+
+def bowl(params, batch):
     """L = mean (w - y)²: one parameter, curvature 2."""
     return ((params["w"] - batch.y) ** 2).mean()
 
 
-def _start():
+def bowl_start():
+    """W = 1."""
     return {"w": torch.tensor(1.0)}
 
 
-def _stack(*targets):
-    """One example a task, with the given targets."""
-    y = torch.tensor(targets).reshape(-1, 1, 1)
-    return Batch(torch.zeros_like(y), y)
+def bowl_tasks():
+    """Supports 3 and 0, queries 5 and 1, one example each."""
+    return Tasks(
+        *(
+            Batch(torch.zeros(2, 1, 1), torch.tensor(y).reshape(2, 1, 1))
+            for y in ([3.0, 0.0], [5.0, 1.0])
+        )
+    )
 
 
-_TASKS = Tasks(_stack(3.0, 0.0), _stack(5.0, 1.0))
-_PAIRS = [
-    (Batch(*support), Batch(*query))
-    for support, query in zip(zip(*_TASKS.support), zip(*_TASKS.query))
-]
-
-
-def check_meta_update(meta_update):
-    """By hand, from w = 1 with α = 0.1: w′ = 1.4 and 0.8.
+def first_update():
+    """From w = 1 with α = 0.1: w′ = 1.4 and 0.8.
 
     Query gradients 2 (1.4 - 5) = -7.2 and 2 (0.8 - 1) = -0.4, each times
     dw′/dw = 0.8, average -3.04; with β = 0.5, w becomes 2.52.
     """
-    params = _start()
-    updated = meta_update(params, _bowl, _TASKS, 0.1, 0.5)
-    require(
-        isinstance(updated, dict),
-        "Return the new params as a dict, not a "
-        f"{type(updated).__name__}.",
-    )  # fmt: skip
-    require(
-        params["w"] == 1.0,
-        "You changed params itself. Return a new dict.",
-    )
-    require("w" in updated, "The new dict lacks the name 'w'.")
-    compare(
-        updated["w"],
-        torch.tensor(2.52),
-        "w after one meta-update with α = 0.1, β = 0.5",
-        [
-            (torch.tensor(-0.52), "You went uphill: subtract the gradient."),
-            (torch.tensor(-3.04), "That is the gradient. Return params after "
-             "a step against it."),
-            (torch.tensor(1.0), "w has not moved. Is inner_lr the rate of "
-             "the inner step, and meta_lr that of yours?"),
-            (torch.tensor(2.9), "This is first order: your gradient ignores "
-             "how θ′ depends on θ, a factor of 0.8 here."),
-            (torch.tensor(3.0), "Nothing was adapted: this is a step of "
-             "pretraining on the query sets."),
-            (torch.tensor(1.32), "You judge on the support set, where the "
-             "query set belongs."),
-            (torch.tensor(1.304), "The outer step has the inner loop's rate: "
-             "use meta_lr."),
-            (torch.tensor(4.04), "You sum over tasks. Take the mean, as "
-             "meta_loss does."),
-        ],
-    )  # fmt: skip
+    return bowl_start(), bowl, bowl_tasks(), 0.1, 0.5
 
 
-def check_blind_floor(blind_floor):
-    """By hand: the columns have variances 8/3 and 2, on average 7/3."""
-    y = torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, -1.0]])
-    compare(
-        as_scalar(blind_floor(y)),
-        torch.tensor(7 / 3),
-        "The floor of three tasks at two points",
-        [
-            (torch.tensor(22 / 3), "That is the loss of predicting 0. The "
-             "best blind answer at a point is the average over tasks there."),
-            (torch.tensor(10 / 3), "You predict one number for all points. A "
-             "blind answer may depend on x."),
-            (torch.tensor(19 / 6), "You average over the wrong axis: tasks "
-             "are the rows."),
-            (torch.tensor(3.5), "You divide by n - 1. The loss is a mean "
-             "over the three tasks: divide by n."),
-            (torch.tensor([8 / 3, 2.0]).sum(), "You sum over points. Take "
-             "the mean."),
-        ],
-    )  # fmt: skip
+def update_problem(g, number):
+    """Inner and outer rate differ."""
+    return *outer_problem(g, number), uniform(g, 0.1, 1.0)
 
 
-def check_mended_judge(mended_judge):
-    """By hand: w′ = 1.4 and 0.8, query losses 3.6² and 0.2²."""
-    params = _start()
-    compare(
-        mended_judge(params, _bowl, _PAIRS, 0.1, 1),
-        torch.tensor([12.96, 0.04]),
-        "The query losses of two tasks after one step",
-        [
-            (torch.tensor([2.56, 1.2544]), "Both bugs are still there: what "
-             "is judged on, and where the second task starts."),
-            (torch.tensor([2.56, 0.64]), "You judge on the support set, the "
-             "points that were learned from."),
-            (torch.tensor([12.96, 0.0144]), "The second task starts where "
-             "the first ended. Keep params as they are."),
-            (torch.tensor([10.24, 0.0]), "You adapt on the query set: the "
-             "answers have leaked."),
-            (torch.tensor([16.0, 0.0]), "You judge params, not what was "
-             "adapted from them."),
-        ],
-    )  # fmt: skip
-    # Two steps shrink the distance to the support target by 0.8² = 0.64.
-    compare(
-        mended_judge(params, _bowl, _PAIRS, 0.1, 2),
-        torch.tensor([(3 - 0.64 * 2 - 5) ** 2, (0.64 - 1) ** 2]),
-        "The query losses after two steps",
-        [(torch.tensor([12.96, 0.04]), "You take one step where steps = 2.")],
+def judge_problem(g, number):
+    """Pairs of sets of different sizes; no to four steps."""
+    params = some_params(g, number)
+    loss_fn = coupled_loss(g, params)
+    pairs = [
+        (some_batch(g, whole(g, 1, 4)), some_batch(g, whole(g, 1, 4)))
+        for _ in range((2, 3, 1, 4, 2, 3)[number - 1])
+    ]
+    steps = (2, 1, 3, 0, 4, 2)[number - 1]
+    return params, loss_fn, pairs, uniform(g, 0.1, 0.7), steps
+
+
+def three_rates():
+    """Means 3, 1 and infinite."""
+    return (
+        {
+            0.01: torch.tensor([2.0, 4.0, 3.0]),
+            0.02: torch.tensor([1.0, 1.0, 1.0]),
+            0.05: torch.tensor([0.1, 0.1, math.inf]),
+        },
     )
 
 
-def check_choose_rate(choose_rate):
-    """Means 3, 1, infinite; then a rate under which a loss became NaN."""
-    errors = {
-        0.01: torch.tensor([2.0, 4.0, 3.0]),
-        0.02: torch.tensor([1.0, 1.0, 1.0]),
-        0.05: torch.tensor([0.1, 0.1, math.inf]),
-    }
-    chosen = choose_rate(errors)
-    require(
-        isinstance(chosen, float),
-        f"Return one of the rates, not a {type(chosen).__name__}.",
-    )
-    require(
-        chosen in errors,
-        f"{chosen} is not one of the rates: return a key of errors.",
-    )
-    require(
-        chosen != 0.05,
-        "You chose 0.05, under which one task in three diverged: a median "
-        "does not see it, nor a mean of the finite ones.",
-    )
-    require(
-        chosen == 0.02,
-        f"You chose {chosen}, whose mean error is not the lowest.",
-    )
-    chosen = choose_rate({0.1: torch.tensor([0.2, 0.2, math.nan])} | errors)
-    require(
-        chosen != 0.1,
-        "You chose 0.1, under which one task ended at NaN. A NaN slips "
-        "through min and argmin, and nanmean drops it: make it infinite.",
-    )
-    require(chosen == 0.02, f"With a NaN present you chose {chosen}.")
+def rate_problem(g, number):
+    """Rates in any order, some of which diverged on some task."""
+    n, tasks = 1 + number % 5, whole(g, 2, 5)
+    if number % 4 == 3:
+        # The lowest mean has the highest error and not the lowest one.
+        even, uneven = torch.full((tasks,), 2.0), torch.full((tasks,), 0.5)
+        uneven[whole(g, 0, tasks - 1)] = 2.5
+        low = torch.full((tasks,), 3.0)
+        low[whole(g, 0, tasks - 1)] = 0.1
+        found = [even, uneven, low]
+        return ({0.01 * (i + 1): found[i] for i in shuffled(g, 3)},)
+    errors = {}
+    for i in shuffled(g, n):
+        found = normal(g, tasks).exp() ** 2
+        if i and number != 1:
+            ruin = pick(g, (None, math.nan, math.inf, 1e20, math.nan))
+            if ruin is not None:
+                found = found / 100  # good, but for the one
+                found[whole(g, 0, tasks - 1)] = ruin
+        errors[round(0.003 * 2**i, 4)] = found
+    return (errors,)
 
 
-EXERCISES = {
-    "5.1": Exercise(
-        name="meta_update",
-        check=check_meta_update,
+def beats_the_network(fit_a_wave):
+    """A hundred waves of five noisy points each."""
+    g, small, costs = seeded(0), 0, []
+    for _ in range(100):
+        amplitude, phase = uniform(g, 0.1, 5.0), uniform(g, 0, math.pi)
+
+        def wave(x, amplitude=amplitude, phase=phase):
+            return amplitude * (x - phase).sin()
+
+        x, query_x = (10 * torch.rand(k, 1, generator=g) - 5 for k in (5, 50))
+        y = wave(x) + 0.02 * normal(g, 5, 1)
+        found = to_tensor(fit_a_wave(x.clone(), y.clone(), query_x.clone()))
+        got = None if found is None else tuple(found.shape)
+        require(
+            got == (50, 1),
+            f"For query_x of shape (50, 1) return a tensor of that shape, not "
+            f"{got or 'nothing'}.",
+        )
+        cost = (found - wave(query_x)).square().mean().item()
+        costs.append(cost)
+        small += cost < 0.1
+    require(
+        small >= 90,
+        f"The squared error is below 0.1 on {small} of 100 waves (its median "
+        f"is {sorted(costs)[50]:.2g}). Reach 90. Predicting 0 costs 4.25 on "
+        "average.",
+    )
+
+
+EXERCISES = by_key(
+    Exercise(
+        "5.1",
+        "meta_update",
+        level=1,
+        minutes=5,
         hints=(
             "meta_loss is a function of params: torch.func.grad takes its "
             "gradient as that of any other loss.",
             "grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr) is a dict "
             "like params.",
         ),
-        solution="""
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    return {name: params[name] - meta_lr * grads[name] for name in params}
-""",
+        solution=META_UPDATE,
+        first=first_update,
+        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
+        "from w = 1 with inner_lr = 0.1, meta_lr = 0.5",
+        by_hand=lambda: {"w": 2.52},
+        draw=update_problem,
         mistakes=(
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    return {name: params[name] + meta_lr * grads[name] for name in params}
-""",
-                "uphill",
+                "- meta_lr",
+                "+ meta_lr",
+                "You went uphill: subtract the gradient.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(
-        params, loss_fn, tasks, lr=inner_lr, first_order=True
-    )
-    return {name: params[name] - meta_lr * grads[name] for name in params}
-""",
-                "first order",
+                "lr=inner_lr)",
+                "lr=inner_lr, first_order=True)",
+                "This is first order: your gradient ignores how θ′ depends "
+                "on θ.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr, steps=0)
-    return {name: params[name] - meta_lr * grads[name] for name in params}
-""",
-                "Nothing was adapted",
+                "lr=inner_lr)",
+                "lr=inner_lr, steps=0)",
+                "Nothing was adapted: this is a step of pretraining on the "
+                "query sets.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    tasks = tasks._replace(query=tasks.support)
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    return {name: params[name] - meta_lr * grads[name] for name in params}
-""",
-                "judge on the support set",
+                "    grads",
+                "    tasks = tasks._replace(query=tasks.support)\n    grads",
+                "You judge on the support set, where the query set belongs.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    return {name: params[name] - inner_lr * grads[name] for name in params}
-""",
-                "inner loop's rate",
+                "- meta_lr",
+                "- inner_lr",
+                "The outer step has the inner loop's rate: use meta_lr.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    n = len(tasks.query.x)
-    return {k: params[k] - meta_lr * n * grads[k] for k in params}
-""",
-                "sum over tasks",
+                "- meta_lr *",
+                "- meta_lr * len(tasks.query.x) *",
+                "You sum over tasks. Take the mean, as meta_loss does.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-    for name in params:
-        params[name] -= meta_lr * grads[name]
-    return params
-""",
-                "changed params itself",
+                "    return {name: params[name] - meta_lr * grads[name] for "
+                "name in params}",
+                "    for name in params:\n"
+                "        params[name] -= meta_lr * grads[name]\n"
+                "    return params",
+                "You changed params itself",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    loss = meta_loss(params, loss_fn, tasks, lr=inner_lr)
-    grads = torch.autograd.grad(loss, list(params.values()))
-    return {k: p - meta_lr * g for (k, p), g in zip(params.items(), grads)}
-""",
-                "use torch.func.grad",
+                "grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)",
+                "dict(zip(params, torch.autograd.grad(meta_loss(params, "
+                "loss_fn, tasks, lr=inner_lr), list(params.values()))))",
+                "Use torch.func.grad, which needs none",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    return grad(meta_loss)(params, loss_fn, tasks, lr=inner_lr)
-""",
-                "That is the gradient",
+                "{name: params[name] - meta_lr * grads[name] for name in "
+                "params}",
+                "grads",
+                "That is the gradient. Return params after a step against it.",
             ),
             (
-                """
-def meta_update(params, loss_fn, tasks, inner_lr, meta_lr):
-    grads = grad(meta_loss)(params, loss_fn, tasks, lr=meta_lr)
-    return {name: params[name] - inner_lr * grads[name] for name in params}
-""",
-                "has not moved",
+                "lr=inner_lr)\n    return {name: params[name] - meta_lr",
+                "lr=meta_lr)\n    return {name: params[name] - inner_lr",
+                "The rates are swapped: inner_lr is the rate of the inner "
+                "step, meta_lr that of yours.",
             ),
         ),
     ),
-    "5.2": Exercise(
-        name="blind_floor",
-        check=check_blind_floor,
+    Exercise(
+        "5.2",
+        "blind_floor",
+        level=2,
+        minutes=5,
         hints=(
             "Which one number has the smallest mean squared distance to a "
             "column of y?",
             "The column's mean; what is left is the column's variance.",
         ),
-        solution="""
-def blind_floor(y):
-    return ((y - y.mean(dim=0)) ** 2).mean()
-""",
+        solution=BLIND_FLOOR,
+        # The columns have variances 8/3 and 2, on average 7/3.
+        first=lambda: (torch.tensor([[1.0, 2.0], [3.0, 2.0], [5.0, -1.0]]),),
+        told="For three tasks at two points, [[1, 2], [3, 2], [5, -1]]",
+        by_hand=lambda: 7 / 3,
+        draw=lambda g, n: (
+            1 + 2 * normal(g, whole(g, 2, 5), whole(g, 2, n + 1)),
+        ),
         mistakes=(
             (
-                "def blind_floor(y):\n    return (y**2).mean()\n",
-                "loss of predicting 0",
+                "(y - y.mean(dim=0))",
+                "y",
+                "That is the loss of predicting 0. The best blind answer at "
+                "a point is the average over tasks there.",
             ),
             (
-                """
-def blind_floor(y):
-    return ((y - y.mean()) ** 2).mean()
-""",
-                "one number for all points",
+                "y.mean(dim=0)",
+                "y.mean()",
+                "You predict one number for all points. A blind answer may "
+                "depend on x.",
             ),
             (
-                "def blind_floor(y):\n"
-                "    return y.var(dim=1, correction=0).mean()\n",
-                "wrong axis",
+                "y.mean(dim=0)",
+                "y.mean(dim=1, keepdim=True)",
+                "You average over the wrong axis: tasks are the rows.",
             ),
             (
-                "def blind_floor(y):\n    return y.var(dim=0).mean()\n",
-                "divide by n - 1",
+                "((y - y.mean(dim=0)) ** 2)",
+                "y.var(dim=0)",
+                "You divide by n - 1. The loss is a mean over the tasks: "
+                "divide by n.",
             ),
             (
-                "def blind_floor(y):\n"
-                "    return y.var(dim=0, correction=0).sum()\n",
-                "sum over points",
+                "** 2).mean()",
+                "** 2).mean(0).sum()",
+                "You sum over points. Take the mean.",
             ),
         ),
     ),
-    "5.3": Exercise(
-        name="mended_judge",
-        check=check_mended_judge,
+    Exercise(
+        "5.3",
+        "mended_judge",
+        level=2,
+        minutes=10,
+        the_one=True,
         hints=(
             "Ask of each line: which points does it see, and which "
             "parameters does it start from?",
             "Give the result of adapt a name of its own, and judge it on "
             "query.",
         ),
-        solution="""
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        losses.append(loss_fn(adapted, query))
-    return torch.stack(losses)
-""",
+        solution=MENDED_JUDGE,
+        # w′ = 1.4 and 0.8, query losses 3.6² and 0.2².
+        first=lambda: (
+            bowl_start(),
+            bowl,
+            [one_of(bowl_tasks(), i) for i in (0, 1)],
+            0.1,
+            1,
+        ),  # fmt: skip
+        told="On two bowls (w - c)² with supports 3, 0 and queries 5, 1, "
+        "from w = 1 after one step with lr = 0.1",
+        by_hand=lambda: torch.tensor([12.96, 0.04]),
+        draw=judge_problem,
         mistakes=(
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        params = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        losses.append(loss_fn(params, support))
-    return torch.stack(losses)
-""",
-                "Both bugs",
+                "adapted = adapt(params, loss_fn, support, lr=lr, "
+                "steps=steps)\n"
+                "        losses.append(loss_fn(adapted, query))",
+                "params = adapt(params, loss_fn, support, lr=lr, "
+                "steps=steps)\n"
+                "        losses.append(loss_fn(params, support))",
+                "Both bugs are still there: what is judged on, and where the "
+                "next task starts.",
             ),
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        losses.append(loss_fn(adapted, support))
-    return torch.stack(losses)
-""",
-                "points that were learned from",
+                "loss_fn(adapted, query)",
+                "loss_fn(adapted, support)",
+                "You judge on the support set, the points that were learned "
+                "from.",
             ),
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        params = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        losses.append(loss_fn(params, query))
-    return torch.stack(losses)
-""",
-                "starts where the first ended",
+                "adapted = adapt(params",
+                "adapted = params = adapt(params",
+                "A task starts where the one before ended. Keep params as "
+                "they are.",
             ),
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        adapted = adapt(params, loss_fn, query, lr=lr, steps=steps)
-        losses.append(loss_fn(adapted, query))
-    return torch.stack(losses)
-""",
-                "answers have leaked",
+                "loss_fn, support, lr",
+                "loss_fn, query, lr",
+                "You adapt on the query set: the answers have leaked.",
             ),
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
-        losses.append(loss_fn(params, query))
-    return torch.stack(losses)
-""",
-                "not what was adapted",
+                "loss_fn(adapted, query)",
+                "loss_fn(params, query)",
+                "You judge params, not what was adapted from them.",
             ),
+            (", steps=steps", "", "You take one step, whatever steps says."),
             (
-                """
-def mended_judge(params, loss_fn, pairs, lr, steps):
-    losses = []
-    for support, query in pairs:
-        adapted = adapt(params, loss_fn, support, lr=lr)
-        losses.append(loss_fn(adapted, query))
-    return torch.stack(losses)
-""",
-                "one step where",
+                "torch.stack(losses)",
+                "torch.stack(losses).mean()",
+                "Return the loss of each task, not their mean.",
             ),
         ),
     ),
-    "5.4": Exercise(
-        name="choose_rate",
-        check=check_choose_rate,
+    Exercise(
+        "5.4",
+        "choose_rate",
+        level=2,
+        minutes=10,
         hints=(
             "What is the mean of a tensor that holds one NaN, and what does "
             "min do with it?",
             "nan_to_num(torch.inf) turns NaN into infinity, which loses "
             "every comparison.",
         ),
-        solution="""
-def choose_rate(errors):
-    def mean(rate):
-        return errors[rate].nan_to_num(torch.inf).mean().item()
-
-    return min(errors, key=mean)
-""",
+        solution=CHOOSE_RATE,
+        first=three_rates,
+        told="For errors {0.01: [2, 4, 3], 0.02: [1, 1, 1], 0.05: [0.1, 0.1, "
+        "inf]}",
+        by_hand=lambda: 0.02,
+        draw=rate_problem,
+        draws=12,
         mistakes=(
             (
-                """
-def choose_rate(errors):
-    return min(errors, key=lambda rate: errors[rate].median().item())
-""",
-                "a median does not see it",
+                "mean().item()",
+                "median().item()",
+                "A median does not see the one task that diverged, nor does "
+                "a mean of the finite ones.",
             ),
             (
-                """
-def choose_rate(errors):
-    return min(errors, key=lambda rate: errors[rate].mean().item())
-""",
-                "A NaN slips",
+                ".nan_to_num(torch.inf)",
+                "",
+                "A NaN slips through min and argmin: make it infinite.",
             ),
             (
-                """
-def choose_rate(errors):
-    return min(errors)
-""",
-                "not the lowest",
+                ".nan_to_num(torch.inf)",
+                ".nan_to_num(0.0)",
+                "You take a task that diverged for one without an error.",
             ),
             (
-                """
-def choose_rate(errors):
-    return min(errors[rate].mean().item() for rate in errors)
-""",
-                "not one of the rates",
+                ", key=mean",
+                "",
+                "You return the smallest rate, whatever the errors.",
+            ),
+            (
+                "min(errors, key=mean)",
+                "min(mean(rate) for rate in errors)",
+                "That is the lowest mean error. Return the rate that has it.",
             ),
         ),
     ),
-}
+    Exercise(
+        "5.5",
+        "fit_a_wave",
+        level=2,
+        minutes=15,
+        hints=(
+            "You know something that the network had to learn: every task is "
+            "A sin(x - φ). How many numbers are that?",
+            "A sin(x - φ) = a sin x + b cos x is linear in a and b: "
+            "torch.linalg.lstsq finds them.",
+        ),
+        example=FIT_A_WAVE,
+        prove=beats_the_network,
+        mistakes=(
+            ("[x.sin(), x.cos()]", "[x.sin(), x]", "Reach 90"),
+            (
+                "waves(query_x) @ weights",
+                "weights",
+                "return a tensor of that shape",
+            ),
+        ),
+    ),
+)
 
 QUIZ = (
-    Question(
+    ask(
         "A pretrained network scores 3.0 on new waves before it has seen a "
-        "point of them. What has it learned?",
+        "point of them. What has it learned, so far as this shows?",
         (
-            (
-                "To recognise the wave.",
-                "It has seen nothing of this wave, so it cannot.",
-            ),
-            (
-                "The average of all waves, and nothing else.",
-                "3.01 is the floor of every answer that does not depend on "
-                "the task, and the average reaches it.",
-            ),
-            (
-                "Nothing; predicting 0 scores 3.0 as well.",
-                "Predicting 0 scores 4.25, because the average wave is not 0.",
-            ),
+            "The average of all waves, and nothing else.",
+            "3.01 is the floor of every answer that does not depend on the "
+            "task, and the average reaches it.",
         ),
-        right=1,
+        (
+            "To recognise the wave.",
+            "It has seen nothing of this wave, so it cannot.",
+        ),
+        (
+            "Nothing; predicting 0 scores 3.0 as well.",
+            "Predicting 0 scores 4.25, because the average wave is not 0.",
+        ),
     ),
-    Question(
+    ask(
         "MAML before adapting is no better than pretraining. Why does one "
         "step help it so much more?",
         (
-            (
-                "Its inner step is larger.",
-                "The sweep gives every start its own best rate, and the gap "
-                "stays.",
-            ),
-            (
-                "It has seen more waves.",
-                "Both saw as many waves and as many points.",
-            ),
-            (
-                "It was trained on what a step does.",
-                "The meta-loss is the query loss after the step, so training "
-                "chose weights whose gradients are useful.",
-            ),
+            "It was trained on what a step does.",
+            "The meta-loss is the query loss after the step, so training "
+            "chose weights whose gradients are useful.",
         ),
-        right=2,
+        (
+            "Its inner step is larger.",
+            "The sweep gives every start its own best rate, and the gap "
+            "stays.",
+        ),
+        (
+            "It has seen more waves.",
+            "Both saw as many waves and as many points.",
+        ),
     ),
-    Question(
+    ask(
         "Over 2,000 tasks a method's mean error is 10²², its median 0.1. "
         "What do you report?",
         (
-            (
-                "The median, since the mean is meaningless.",
-                "The median hides that the method fails on some tasks.",
-            ),
-            (
-                "Both, and the share of tasks that diverged.",
-                "The reader needs to know how good it usually is and how "
-                "often it fails.",
-            ),
-            (
-                "The mean without the outliers.",
-                "Removing tasks after seeing their results makes any method "
-                "look good.",
-            ),
+            "Both, and the share of tasks that diverged.",
+            "The reader needs to know how good it usually is and how often "
+            "it fails.",
         ),
-        right=1,
+        (
+            "The median, since the mean is meaningless.",
+            "The median hides that the method fails on some tasks.",
+        ),
+        (
+            "The mean without the outliers.",
+            "Removing tasks after seeing their results makes any method look "
+            "good.",
+        ),
     ),
 )

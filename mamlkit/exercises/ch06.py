@@ -3,601 +3,624 @@
 import torch
 from torch.func import grad
 
-from mamlkit.exercises.engine import Exercise, Question, compare, require
+from mamlkit.exercises.compare import require, to_tensor
+from mamlkit.exercises.exercise import Exercise, ask, by_key
+from mamlkit.exercises.problems import (
+    bowls,
+    bowls_start,
+    bowls_task,
+    coupled_loss,
+    normal,
+    some_batch,
+    some_params,
+    step_problem,
+    uniform,
+    whole,
+)
+from mamlkit.exercises.words import about
 from mamlkit.inner import adapt
 from mamlkit.tasks import Batch
 
+FIRST_ORDER_STEP = """
+def first_order_step(params, loss_fn, batch, lr):
+    grads = grad(loss_fn)(params, batch)
+    return {k: params[k] - lr * grads[k].detach() for k in params}
+"""
+DETECTOR = """
+def is_second_order(step):
+    w = torch.tensor(1.0, requires_grad=True)
+    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
+    if not after.requires_grad:
+        return False
+    (slope,) = torch.autograd.grad(after, w)
+    return abs(slope.item() - 0.8) < 1e-4
+"""
+WALK_BACK = """
+def walk_back(path, hessian_times, query_grad, lr):
+    v = query_grad
+    for theta in reversed(path[:-1]):
+        v = v - lr * hessian_times(theta, v)
+    return v
+"""
+REPTILE = """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
+    return {
+        k: p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
+        for k, p in params.items()
+    }
+"""
+HONEST = """
+def nothing_is_lost(step):
+    def loss_fn(params, batch):
+        a, b = params["a"], params["b"]
+        return (a[0] * a[1] * b + (a**3).sum() + b**2 * a[0]).sin()
 
-def _bowls(params, batch):
-    """L = mean (u - x)² + (v - y)²: two parameters, curvature 2."""
-    u, v = params["u"], params["v"]
-    return ((u - batch.x) ** 2 + (v - batch.y) ** 2).mean()
+    def total(params):
+        end = step(params, loss_fn, None, 0.1)
+        return end["a"][0] + 2 * end["a"][1] - 3 * end["b"]
 
-
-def _start():
-    return {"u": torch.tensor(1.0), "v": torch.tensor(-2.0)}
-
-
-_TASK = Batch(torch.tensor([[3.0], [5.0]]), torch.tensor([[0.0], [1.0]]))
-
-
-def _check_dict(adapted, params):
-    require(
-        isinstance(adapted, dict) and adapted.keys() == params.keys(),
-        f"Return a dict of tensors with the names {sorted(params)}.",
+    start = {
+        "a": torch.tensor([0.5, -0.4], dtype=torch.float64),
+        "b": torch.tensor(0.8, dtype=torch.float64),
+    }
+    leaves = {k: p.clone().requires_grad_() for k, p in start.items()}
+    found = total(leaves)
+    if not found.requires_grad:
+        return False
+    slopes = torch.autograd.grad(
+        found, [*leaves.values()], allow_unused=True
     )
+    for (name, p), slope in zip(start.items(), slopes):
+        if slope is None:
+            return False
+        for i in range(p.numel()):
+            nudge = torch.zeros_like(p)
+            nudge.view(-1)[i] = 1e-5
+            up = total(start | {name: p + nudge})
+            down = total(start | {name: p - nudge})
+            if abs((up - down).item() / 2e-5 - slope.view(-1)[i]) > 1e-5:
+                return False
+    return True
+"""
 
 
-def check_first_order_step(first_order_step):
-    """By hand: ∂L/∂u = 2 (1 - 4) = -6, so u′ = 1.6; its slope must be 1."""
-    # Leaves, so that a step by torch.autograd.grad is as welcome as by grad.
-    params = {name: p.requires_grad_() for name, p in _start().items()}
-    start = params["u"]
-    adapted = first_order_step(params, _bowls, _TASK, 0.1)
-    _check_dict(adapted, params)
-    compare(
-        adapted["u"],
-        torch.tensor(1.6),
-        "u after one step with lr 0.1",
-        [
-            (torch.tensor(1.0), "u does not move: you dropped the gradient, "
-             "not only its dependence on params."),
-            (torch.tensor(0.4), "u moves uphill: a step subtracts the "
-             "gradient."),
-            (torch.tensor(7.0), "The step is as long as the gradient: "
-             "multiply it by lr."),
-        ],
-    )  # fmt: skip
-    slope = torch.tensor(0.0)
-    if adapted["u"].requires_grad:
-        (found,) = torch.autograd.grad(adapted["u"], start, allow_unused=True)
-        slope = slope if found is None else found
-    compare(
-        slope,
-        torch.tensor(1.0),
-        "du′/du",
-        [
-            (torch.tensor(0.8), "Still second order: du′/du is 1 - 2α = 0.8, "
-             "as the gradient depends on params."),
-            (torch.tensor(0.0), "The path θ -> θ′ is cut as well: du′/du is "
-             "0, and no meta-gradient is left. Detach the gradient only."),
-            (torch.tensor(-0.2), "You detached the wrong term: the path "
-             "through the gradient stays, and θ -> θ′ is gone."),
-        ],
-    )  # fmt: skip
+def first_step():
+    """∂L/∂u = 2 (1 - 4) = -6 and ∂L/∂v = -5, so 1.6 and -1.5 at α 0.1."""
+    return bowls_start(), bowls, bowls_task(), 0.1
 
 
-def _second_order(params, loss_fn, batch, lr):
+# Steps for the detectors: what they say of themselves is read by learners.
+
+
+def _by_adapt(params, loss_fn, batch, lr):
+    """Adapt of mamlkit itself."""
     return adapt(params, loss_fn, batch, lr=lr)
 
 
 def _with_create_graph(params, loss_fn, batch, lr):
+    """torch.autograd.grad with create_graph=True."""
     loss = loss_fn(params, batch)
-    grads = torch.autograd.grad(loss, [*params.values()], create_graph=True)
-    return {k: params[k] - lr * g for k, g in zip(params, grads)}
+    grads = torch.autograd.grad(
+        loss, [*params.values()], create_graph=True, allow_unused=True
+    )
+    return {
+        k: p if g is None else p - lr * g
+        for (k, p), g in zip(params.items(), grads)
+    }
 
 
 def _with_copies(params, loss_fn, batch, lr):
+    """A step on copies, with create_graph=True."""
     copies = {k: p.clone().requires_grad_() for k, p in params.items()}
     return _with_create_graph(copies, loss_fn, batch, lr)
 
 
+def _one_by_one(params, loss_fn, batch, lr):
+    """A step that takes the gradients one by one."""
+    return {
+        k: p - lr * grad(lambda v, k=k: loss_fn(params | {k: v}, batch))(p)
+        for k, p in params.items()
+    }
+
+
 def _without_create_graph(params, loss_fn, batch, lr):
+    """The chapter's step without create_graph."""
     leaves = {k: p.clone().requires_grad_() for k, p in params.items()}
     grads = torch.autograd.grad(loss_fn(leaves, batch), [*leaves.values()])
     return {k: params[k] - lr * g for k, g in zip(params, grads)}
 
 
 def _stray_detach(params, loss_fn, batch, lr):
+    """The chapter's step with the stray detach."""
     fixed = {k: p.detach() for k, p in params.items()}
     grads = grad(loss_fn)(fixed, batch)
     return {k: params[k] - lr * grads[k] for k in params}
 
 
 def _data(params, loss_fn, batch, lr):
+    """The chapter's step with .data."""
     grads = grad(loss_fn)(params, batch)
     return {k: params[k] - lr * grads[k].data for k in params}
 
 
-def _no_trace(params, loss_fn, batch, lr):
-    adapted = _second_order(params, loss_fn, batch, lr)
+def _on_purpose(params, loss_fn, batch, lr):
+    """Adapt with first_order=True."""
+    return adapt(params, loss_fn, batch, lr=lr, first_order=True)
+
+
+def _no_graph(params, loss_fn, batch, lr):
+    """A step whose result is detached altogether."""
+    adapted = adapt(params, loss_fn, batch, lr=lr)
     return {k: p.detach() for k, p in adapted.items()}
 
 
-def _stopped(error, how, truth):
-    """What to do about the error that a detector stops with."""
-    if "functorch" in error:
-        remedy = (
-            "torch.func cannot look into a step that calls requires_grad_. "
-            "Hand the step a w with requires_grad=True, and differentiate "
-            "w′ by torch.autograd.grad."
-        )
-    elif "does not require grad" in error and truth:
-        remedy = "the w that you hand it must have requires_grad=True."
-    elif "does not require grad" in error:
-        remedy = "w′ keeps no trace. That is a finding: look before you ask."
-    else:
-        remedy = error.split("\n")[0]
-    return f"Given {how}, your function stops: {remedy}"
+def _theta_detached(params, loss_fn, batch, lr):
+    """A step that detaches θ and keeps the gradient's graph."""
+    grads = grad(loss_fn)(params, batch)
+    return {k: params[k].detach() - lr * grads[k] for k in params}
 
 
-def check_is_second_order(is_second_order):
-    """Three honest steps, three of the chapter's, and one with no trace."""
-    for step, truth, how in (
-        (_second_order, True, "mamlkit's own adapt"),
-        (_with_create_graph, True, "a step with create_graph=True"),
-        (_with_copies, True, "a step on copies, with create_graph=True"),
-        (_without_create_graph, False, "the step without create_graph"),
-        (_stray_detach, False, "the step with the stray detach"),
-        (_data, False, "the step with .data"),
-        (_no_trace, False, "a step whose result is detached altogether"),
-    ):
-        try:
-            said = is_second_order(step)
-        except NotImplementedError:  # a RuntimeError, but no answer yet
-            raise
-        except RuntimeError as error:
-            require(False, _stopped(str(error), how, truth))
+STEPS = (
+    _by_adapt,
+    _without_create_graph,
+    _with_copies,
+    _stray_detach,
+    _with_create_graph,
+    _data,
+    _one_by_one,
+    _no_graph,
+    _on_purpose,
+    _theta_detached,
+)
+
+
+def _normalised(params, loss_fn, batch, lr, fixed=False):
+    """A step of normalised length."""
+    grads = grad(loss_fn)(params, batch)
+    length = sum((g**2).sum() for g in grads.values()) ** 0.5
+    length = length.detach() if fixed else length
+    return {k: p - lr * grads[k] / length for k, p in params.items()}
+
+
+def _length_detached(params, loss_fn, batch, lr):
+    """A step of normalised length, whose length is detached."""
+    return _normalised(params, loss_fn, batch, lr, fixed=True)
+
+
+def _two_halves(params, loss_fn, batch, lr):
+    """Two steps of half the length."""
+    return adapt(params, loss_fn, batch, lr=lr / 2, steps=2)
+
+
+def _first_half_detached(params, loss_fn, batch, lr):
+    """Two steps of half the length, the first of them first order."""
+    half = adapt(params, loss_fn, batch, lr=lr / 2, first_order=True)
+    return adapt(half, loss_fn, batch, lr=lr / 2)
+
+
+def _between_lost(params, loss_fn, batch, lr):
+    """A step that loses second derivatives between parameters."""
+    out = {}
+    for k in params:
+        others = {n: p if n == k else p.detach() for n, p in params.items()}
+        out[k] = params[k] - lr * grad(loss_fn)(others, batch)[k]
+    return out
+
+
+def _last_lost(params, loss_fn, batch, lr):
+    """A step that is first order in its last parameter only."""
+    grads = grad(loss_fn)(params, batch)
+    last = [*params][-1]
+    grads[last] = grads[last].detach()
+    return {k: p - lr * grads[k] for k, p in params.items()}
+
+
+def _half_lost(params, loss_fn, batch, lr):
+    """A step that keeps half of every second derivative."""
+    grads = grad(loss_fn)(params, batch)
+    return {
+        k: p - lr * (grads[k] + grads[k].detach()) / 2
+        for k, p in params.items()
+    }
+
+
+def _decayed(params, loss_fn, batch, lr):
+    """A step that also shrinks the parameters by a tenth of α."""
+    grads = grad(loss_fn)(params, batch)
+    return {k: p - lr * (grads[k] + p / 10) for k, p in params.items()}
+
+
+TEN = (
+    (_by_adapt, True),
+    (_between_lost, False),
+    (_with_copies, True),
+    (_last_lost, False),
+    (_normalised, True),
+    (_length_detached, False),
+    (_two_halves, True),
+    (_first_half_detached, False),
+    (_decayed, True),
+    (_half_lost, False),
+)
+
+
+def separates_ten(nothing_is_lost):
+    """Five honest steps, and five that lose a part of dθ′/dθ."""
+    for step, honest in TEN:
+        said = to_tensor(nothing_is_lost(step))
         require(
-            isinstance(said, bool),
-            f"Return True or False, not a {type(said).__name__}.",
+            said is not None and said.numel() == 1,
+            "Return True or False.",
         )
-        if truth:
-            message = (
-                f"You call {how} first order. Does your loss have a "
-                "curvature, and do you expect the right slope for it?"
-            )
-        else:
-            message = (
-                f"You let {how} pass. Its values are right: look at the "
-                "slope dθ′/dθ, as autograd sees it."
-            )
-        require(said == truth, message)
+        blame = (
+            "You accuse"
+            if honest
+            else "Its values are right, and part of its derivative is lost: "
+            "you let pass"
+        )
+        require(bool(said) == honest, f"{blame} {about(step)}.")
 
 
-# H(θ) = [[θ₀, θ₁], [θ₁, 2]]: it differs from point to point.
-_PATH = [torch.tensor(p) for p in ([1.0, 1.0], [2.0, 1.0], [0.0, 3.0])]
-_QUERY_GRAD = torch.tensor([2.0, -1.0])
+def first_walk():
+    """By hand, α = 0.5: H₁ g = (3, 0) makes v = (½, -1), H₀ v = (-½, -3/2).
 
-
-def check_walk_back(walk_back):
-    """By hand, α = 0.5: H₁ g = (3, 0) makes v = (½, -1), H₀ v = (-½, -3/2)."""
-    calls = []
+    H(θ) = [[θ₀, θ₁], [θ₁, 2]] differs from point to point.
+    """
 
     def hessian_times(theta, v):
-        calls.append(theta)
         a, b = theta
         return torch.stack([a * v[0] + b * v[1], b * v[0] + 2 * v[1]])
 
-    actual = walk_back(list(_PATH), hessian_times, _QUERY_GRAD.clone(), 0.5)
-    compare(
-        actual,
-        torch.tensor([0.75, -0.25]),
-        "The meta-gradient after two steps",
-        [
-            (_QUERY_GRAD, "This is first-order MAML: the query gradient "
-             "itself."),
-            (torch.tensor([0.5, -0.75]), "Right factors, wrong order: the "
-             "chain rule starts at the last step."),
-            (torch.tensor([1.5, -1.75]), "Each Hessian belongs to the point "
-             "that its step left from, not to the one it reached."),
-            (torch.tensor([1.625, -0.75]), "No step leaves from the end of "
-             "the path: k steps have k factors, for θ₀ to the last but one."),
-            (torch.tensor([4.75, -0.25]), "The sign: a step subtracts the "
-             "gradient, so each factor is I - αH."),
-            (torch.tensor([0.0, -1.0]), "You multiply the query gradient by "
-             "each H, instead of what the later steps have made of it."),
-            (torch.tensor([2.25, -0.25]), "You subtract from the query "
-             "gradient at each step: subtract from what the later steps have "
-             "left."),
-            (torch.tensor([1.25, -0.75]), "You ask for the Hessian at θ₀ "
-             "each time: every step has its own."),
-            (torch.tensor([1.0, 2.0]), "Where is lr? Each factor is I - αH."),
-            (torch.tensor([0.75, 0.75]), "The identity is missing: each "
-             "factor is I - αH, so v itself stays in the sum."),
-        ],
-    )  # fmt: skip
+    path = [torch.tensor(p) for p in ([1.0, 1.0], [2.0, 1.0], [0.0, 3.0])]
+    return path, hessian_times, torch.tensor([2.0, -1.0]), 0.5
+
+
+def walk_problem(g, number):
+    """Hessians that change along the path and do not commute."""
+    d, k = (1, 2, 3, 2, 4, 3)[number - 1], (1, 2, 3, 0, 4, 2)[number - 1]
+    path = [normal(g, d) for _ in range(k + 1)]
+    mixing = normal(g, d, d)
+
+    def hessian_times(theta, v):
+        bent = mixing @ torch.diag(theta) @ mixing.T
+        return bent @ v + theta * (theta @ v)
+
+    return path, hessian_times, normal(g, d), uniform(g, 0.1, 0.6)
+
+
+def counts_products(walk_back):
+    """One product a step is enough."""
+    path, hessian_times, query_grad, lr = first_walk()
+    calls = []
+
+    def counted(theta, v):
+        calls.append(theta)
+        return hessian_times(theta, v)
+
+    walk_back(path, counted, query_grad, lr)
     require(
         len(calls) == 2,
         f"Right, but with {len(calls)} products for 2 steps: one a step is "
         "enough.",
     )
-    none = walk_back(_PATH[:1], hessian_times, _QUERY_GRAD.clone(), 0.5)
-    compare(none, _QUERY_GRAD, "The meta-gradient after no step")
 
 
-def _valleys(params, batch):
+def valleys(params, batch):
     """L = mean ½ y ((u - x)² + (v - x)²): each task has a curvature, y."""
     u, v = params["u"], params["v"]
     return (batch.y * ((u - batch.x) ** 2 + (v - batch.x) ** 2) / 2).mean()
 
 
-_FLAT = Batch(torch.tensor([[3.0], [5.0]]), torch.full((2, 1), 2.0))
-_STEEP = Batch(torch.tensor([[-3.0], [-5.0]]), torch.full((2, 1), 4.0))
-
-
-def _in_turn(share):
-    """u, if each task in turn moves params before the next one adapts."""
-    params = _start()
-    for support in (_FLAT, _STEEP):
-        to = adapt(params, _valleys, support, lr=0.1, steps=2)
-        params = {k: p + share * (to[k] - p) for k, p in params.items()}
-    return params["u"]
-
-
-def check_reptile_update(reptile_update):
+def first_update():
     """By hand, two steps at α 0.1 leave 0.8² and 0.6² of the way to 4 and -4.
 
     So u′ is 2.08 and -2.2, v′ is 0.16 and -3.28. As the curvatures differ,
     adapting to all examples at once ends elsewhere than the mean does.
     """
-    params = _start()
-    options = {"lr": 0.1, "steps": 2, "meta_lr": 0.25}
-    moved = reptile_update(params, _valleys, [_FLAT, _STEEP], **options)
-    _check_dict(moved, params)
-    require(
-        all(params[k] == value for k, value in _start().items()),
-        "You changed params itself: return a new dict.",
-    )
-    before_moving = "adapt to all before you move."
-    compare(
-        moved["u"],
-        torch.tensor(0.735),
-        "u after the update",
-        [
-            (torch.tensor(1.265), "You move away from the adapted "
-             "parameters: the sign."),
-            (torch.tensor(0.47), "You sum over the tasks: take the mean."),
-            (torch.tensor(-0.06), "You go all the way: meta_lr is the share "
-             "of the way to go."),
-            (torch.tensor(0.205), "You keep meta_lr of the old params and "
-             "go the rest: meta_lr is the share of the way to go, so 0 "
-             "stays."),
-            (torch.tensor(-0.265), "This is the way to go, without its "
-             "start: add it to params."),
-            (torch.tensor(0.825), "You take one step a task where steps = "
-             "2."),
-            (torch.tensor(0.65), "Each inner step takes the gradient at "
-             "params again: take it where the last step ended."),
-            (torch.tensor(1.27), "Only the first task counts: take the mean "
-             "over all."),
-            (torch.tensor(0.2), "Only the last task counts: take the mean "
-             "over all."),
-            (torch.tensor(0.7025), "You adapt once, to all examples "
-             "together: adapt to each task alone, then take the mean."),
-            (torch.tensor(0.2972), "The second task adapts from where the "
-             "first has ended: adapt to each from params."),
-            (_in_turn(0.25 / 2), "The second task starts from where the "
-             f"first has moved params: {before_moving}"),
-            (_in_turn(0.25), "One task an update, Reptile's serial form: "
-             f"the mean over tasks is wanted here, so {before_moving}"),
-        ],
-    )  # fmt: skip
-    compare(moved["v"], torch.tensor(-1.89), "v after the update")
+    flat = Batch(torch.tensor([[3.0], [5.0]]), torch.full((2, 1), 2.0))
+    steep = Batch(torch.tensor([[-3.0], [-5.0]]), torch.full((2, 1), 4.0))
+    return bowls_start(), valleys, [flat, steep], 0.1, 2, 0.25
 
 
-EXERCISES = {
-    "6.1": Exercise(
-        name="first_order_step",
-        check=check_first_order_step,
+def update_problem(g, number):
+    """One task to four, with sets of one size, as they may be joined."""
+    params = some_params(g, number)
+    loss_fn = coupled_loss(g, params)
+    k = whole(g, 1, 4)
+    supports = [
+        some_batch(g, k) for _ in range((3, 2, 1, 4, 3, 2)[number - 1])
+    ]
+    lr, share = uniform(g, 0.2, 0.8), uniform(g, 0.1, 1.0)
+    return params, loss_fn, supports, lr, 1 + number % 4, share
+
+
+PASSED_FIRST = (
+    "You let a first-order step pass. Its values are right: look at the "
+    "slope dθ′/dθ, as autograd sees it."
+)
+
+REMEDIES = (
+    (
+        "functorch transform",
+        "torch.func cannot look into a step that calls requires_grad_. Hand "
+        "the step a w with requires_grad=True, and differentiate w′ by "
+        "torch.autograd.grad",
+    ),
+    (
+        "does not require grad",
+        "either the w that you hand over does not require grad, or w′ keeps "
+        "no graph. That is a finding: look before you ask",
+    ),
+)
+
+EXERCISES = by_key(
+    Exercise(
+        "6.1",
+        "first_order_step",
+        level=1,
+        minutes=3,
         hints=(
             "Hold constant what depends on params through the loss.",
             "The gradient may stay a number: grads[name].detach().",
         ),
-        solution="""
-def first_order_step(params, loss_fn, batch, lr):
-    grads = grad(loss_fn)(params, batch)
-    return {k: params[k] - lr * grads[k].detach() for k in params}
-""",
+        solution=FIRST_ORDER_STEP,
+        first=first_step,
+        told="After one step from u = 1, v = -2 with lr = 0.1",
+        by_hand=lambda: {"u": 1.6, "v": -1.5},
+        draw=step_problem,
+        orders=1,
+        by=("params",),
+        leaves=True,
         mistakes=(
             (
-                """
-def first_order_step(params, loss_fn, batch, lr):
-    grads = grad(loss_fn)(params, batch)
-    return {k: params[k] - lr * grads[k] for k in params}
-""",
-                "Still second order",
+                ".detach()",
+                "",
+                "Still second order: the gradient depends on params, and "
+                "dθ′/dθ shows it.",
             ),
             (
-                """
-def first_order_step(params, loss_fn, batch, lr):
-    grads = grad(loss_fn)(params, batch)
-    return {k: (params[k] - lr * grads[k]).detach() for k in params}
-""",
-                "cut as well",
+                "params[k] - lr * grads[k].detach()",
+                "(params[k] - lr * grads[k]).detach()",
+                "The path θ -> θ′ is cut as well, and no meta-gradient is "
+                "left. Detach the gradient only.",
             ),
             (
-                """
-def first_order_step(params, loss_fn, batch, lr):
-    grads = grad(loss_fn)(params, batch)
-    return {k: params[k].detach() - lr * grads[k] for k in params}
-""",
-                "detached the wrong term",
+                "params[k] - lr * grads[k].detach()",
+                "params[k].detach() - lr * grads[k]",
+                "You detached the wrong term: the path through the gradient "
+                "stays, and θ -> θ′ is gone.",
             ),
             (
-                """
-def first_order_step(params, loss_fn, batch, lr):
-    return dict(params)
-""",
-                "u does not move",
+                "{k: params[k] - lr * grads[k].detach() for k in params}",
+                "dict(params)",
+                "θ does not move: you dropped the gradient, not only its "
+                "dependence on params.",
             ),
+            ("- lr", "+ lr", "θ moves uphill: a step subtracts the gradient."),
             (
-                """
-def first_order_step(params, loss_fn, batch, lr):
-    grads = grad(loss_fn)(params, batch)
-    return {k: params[k] + lr * grads[k].detach() for k in params}
-""",
-                "u moves uphill",
+                "lr * grads",
+                "grads",
+                "The step is as long as the gradient: multiply it by lr.",
             ),
         ),
     ),
-    "6.2": Exercise(
-        name="is_second_order",
-        check=check_is_second_order,
+    Exercise(
+        "6.2",
+        "is_second_order",
+        level=2,
+        minutes=10,
         hints=(
             "Take one parameter w with requires_grad=True, the loss w², and "
             "ask torch.autograd.grad for dw′/dw. What should it be?",
             "With α = 0.1 the slope is 1 - 2α = 0.8. If the result does not "
             "require grad, there is no slope at all.",
         ),
-        solution="""
-def is_second_order(step):
-    w = torch.tensor(1.0, requires_grad=True)
-    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-    if not after.requires_grad:
-        return False
-    (slope,) = torch.autograd.grad(after, w)
-    return abs(slope.item() - 0.8) < 1e-4
-""",
+        solution=DETECTOR,
+        draw=lambda g, number: (STEPS[number],),
+        draws=len(STEPS),
+        remedies=REMEDIES,
         mistakes=(
             (
-                """
-def is_second_order(step):
-    w = torch.tensor(1.0, requires_grad=True)
-    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-    return after.requires_grad
-""",
-                "You let the step without create_graph pass",
+                "    if not after.requires_grad:\n",
+                "    return after.requires_grad\n    if not after:\n",
+                PASSED_FIRST,
             ),
             (
-                """
-def is_second_order(step):
-    w = torch.tensor(1.0, requires_grad=True)
-    after = step({"w": w}, lambda p, batch: 3 * p["w"], None, 0.1)["w"]
-    if not after.requires_grad:
-        return False
-    (slope,) = torch.autograd.grad(after, w)
-    return slope.item() != 1.0
-""",
-                "have a curvature",
+                'p["w"] ** 2',
+                '3 * p["w"]',
+                "You call a right step first order. Does your loss have a "
+                "curvature, and do you expect the right slope for it?",
             ),
             (
-                """
-def is_second_order(step):
-    w = torch.tensor(1.0, requires_grad=True)
-    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-    (slope,) = torch.autograd.grad(after, w)
-    return abs(slope.item() - 0.8) < 1e-4
-""",
-                "detached altogether, your function stops",
+                "    if not after.requires_grad:\n        return False\n",
+                "",
+                "look before you ask",
             ),
             (
-                """
-def is_second_order(step):
-    w = torch.tensor(1.0, requires_grad=True)
-    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-    return torch.isclose(after, torch.tensor(0.8))
-""",
-                "Return True or False",
-            ),
-            (
-                """
-def is_second_order(step):
-    def after(w):
-        return step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-
-    return abs(grad(after)(torch.tensor(1.0)).item() - 0.8) < 1e-4
-""",
+                "    w = torch.tensor(1.0, requires_grad=True)\n",
+                "    return grad(lambda w: step({'w': w}, lambda p, batch: "
+                "p['w'] ** 2, None, 0.1)['w'])(torch.tensor(1.0)).item() < "
+                "0.9\n",
                 "differentiate w′ by torch.autograd.grad",
             ),
             (
-                """
-def is_second_order(step):
-    w = torch.tensor(1.0)
-    after = step({"w": w}, lambda p, batch: p["w"] ** 2, None, 0.1)["w"]
-    (slope,) = torch.autograd.grad(after, w)
-    return abs(slope.item() - 0.8) < 1e-4
-""",
-                "the w that you hand it",
+                ", requires_grad=True",
+                "",
+                "You call every step first order: does your w require grad?",
             ),
         ),
     ),
-    "6.3": Exercise(
-        name="walk_back",
-        check=check_walk_back,
+    Exercise(
+        "6.3",
+        "walk_back",
+        level=2,
+        minutes=10,
+        the_one=True,
         hints=(
             "Start with v = query_grad. Each step that was taken turns v "
             "into (I - αH) v.",
             "Go through path[:-1] from its end: v = v - lr * "
             "hessian_times(theta, v).",
         ),
-        solution="""
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = v - lr * hessian_times(theta, v)
-    return v
-""",
+        solution=WALK_BACK,
+        first=first_walk,
+        told="For H(θ) = [[θ₀, θ₁], [θ₁, 2]], the path (1, 1), (2, 1), (0, "
+        "3), a query gradient (2, -1) and lr = 0.5",
+        by_hand=lambda: torch.tensor([0.75, -0.25]),
+        draw=walk_problem,
+        prove=counts_products,
         mistakes=(
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    return query_grad
-""",
-                "first-order MAML",
+                "    v = query_grad\n",
+                "    return query_grad\n",
+                "This is first-order MAML: the query gradient itself.",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in path[:-1]:
-        v = v - lr * hessian_times(theta, v)
-    return v
-""",
-                "wrong order",
+                "reversed(path[:-1])",
+                "path[:-1]",
+                "Right factors, wrong order: the chain rule starts at the "
+                "last step.",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[1:]):
-        v = v - lr * hessian_times(theta, v)
-    return v
-""",
-                "left from",
+                "reversed(path[:-1])",
+                "reversed(path[1:])",
+                "Each Hessian belongs to the point that its step left from, "
+                "not to the one it reached.",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = v + lr * hessian_times(theta, v)
-    return v
-""",
-                "The sign",
+                "reversed(path[:-1])",
+                "reversed(path)",
+                "No step leaves from the end of the path: k steps have k "
+                "factors, for θ₀ to the last but one.",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = v - lr * hessian_times(theta, query_grad)
-    return v
-""",
-                "what the later steps have made of it",
+                "- lr *",
+                "+ lr *",
+                "The sign: a step subtracts the gradient, so each factor is "
+                "I - αH.",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        columns = [hessian_times(theta, e) for e in torch.eye(len(v))]
-        v = v - lr * torch.stack(columns, dim=1) @ v
-    return v
-""",
+                "(theta, v)",
+                "(theta, query_grad)",
+                "You multiply the query gradient by each H, instead of what "
+                "the later steps have made of it.",
+            ),
+            (
+                "v = v - lr",
+                "v = query_grad - lr",
+                "You subtract from the query gradient at each step: subtract "
+                "from what the later steps have left.",
+            ),
+            (
+                "(theta, v)",
+                "(path[0], v)",
+                "You ask for the Hessian at θ₀ each time: every step has its "
+                "own.",
+            ),
+            ("lr * ", "", "Where is lr? Each factor is I - αH."),
+            (
+                "v = v - lr",
+                "v = -lr",
+                "The identity is missing: each factor is I - αH, so v itself "
+                "stays in the sum.",
+            ),
+            (
+                "        v = v - lr * hessian_times(theta, v)\n",
+                "        columns = [hessian_times(theta, e) for e in "
+                "torch.eye(len(v))]\n"
+                "        v = v - lr * torch.stack(columns, dim=1) @ v\n",
                 "with 4 products",
             ),
             (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path):
-        v = v - lr * hessian_times(theta, v)
-    return v
-""",
-                "No step leaves from the end",
-            ),
-            (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = v - hessian_times(theta, v)
-    return v
-""",
-                "Where is lr",
-            ),
-            (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for _ in path[1:]:
-        v = v - lr * hessian_times(path[0], v)
-    return v
-""",
-                "every step has its own",
-            ),
-            (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = query_grad - lr * hessian_times(theta, v)
-    return v
-""",
-                "what the later steps have left",
-            ),
-            (
-                """
-def walk_back(path, hessian_times, query_grad, lr):
-    v = query_grad
-    for theta in reversed(path[:-1]):
-        v = -lr * hessian_times(theta, v)
-    return v
-""",
-                "The identity is missing",
+                "v = v - lr * hessian_times(theta, v)",
+                "v -= lr * hessian_times(theta, v)",
+                "You changed query_grad itself",
             ),
         ),
     ),
-    "6.4": Exercise(
-        name="reptile_update",
-        check=check_reptile_update,
+    Exercise(
+        "6.4",
+        "reptile_update",
+        level=2,
+        minutes=10,
         hints=(
             "adapt to every support set first, always from params.",
             "The new value is params[k] + meta_lr * (mean of adapted[k] - "
             "params[k]).",
         ),
-        solution="""
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {
-        k: p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
-        for k, p in params.items()
-    }
-""",
+        solution=REPTILE,
+        first=first_update,
+        told="For two tasks, from u = 1, v = -2, two steps with lr = 0.1, "
+        "meta_lr = 0.25",
+        by_hand=lambda: {"u": 0.735, "v": -1.89},
+        draw=update_problem,
         mistakes=(
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {
-        k: p - meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
-        for k, p in params.items()
-    }
-""",
-                "move away",
+                "p + meta_lr",
+                "p - meta_lr",
+                "You move away from the adapted parameters: the sign.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {
-        k: p + meta_lr * sum(end[k] - p for end in ends)
-        for k, p in params.items()
-    }
-""",
-                "sum over the tasks",
+                " / len(ends) - p)",
+                " - len(ends) * p)",
+                "You sum over the tasks: take the mean.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {k: sum(end[k] for end in ends) / len(ends) for k in params}
-""",
-                "all the way",
+                "p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)",
+                "sum(end[k] for end in ends) / len(ends)",
+                "You go all the way: meta_lr is the share of the way to go.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr) for s in supports]
-    return {
-        k: p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
-        for k, p in params.items()
-    }
-""",
-                "one step a task",
+                "p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)",
+                "meta_lr * p + (1 - meta_lr) * sum(end[k] for end in ends) / "
+                "len(ends)",
+                "You keep meta_lr of the old params and go the rest: meta_lr "
+                "is the share of the way to go, so 0 stays.",
             ),
             (
+                "k: p + meta_lr",
+                "k: meta_lr",
+                "This is the way to go, without its start: add it to params.",
+            ),
+            (
+                ", steps=steps",
+                "",
+                "You take one step a task, whatever steps says.",
+            ),
+            (
+                "    return {",
+                "    ends = ends[:1]\n    return {",
+                "Only the first task counts: take the mean over all.",
+            ),
+            (
+                "    return {",
+                "    ends = ends[-1:]\n    return {",
+                "Only the last task counts: take the mean over all.",
+            ),
+            (
+                "    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) "
+                "for s in supports]\n",
+                "    together = Batch(*map(torch.cat, zip(*supports)))\n"
+                "    ends = [adapt(params, loss_fn, together, lr=lr, "
+                "steps=steps)]\n",
+                "You adapt once, to all examples together: adapt to each "
+                "task alone, then take the mean.",
+            ),
+            (
+                "",
+                """
+def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
+    end = params
+    for s in supports:
+        end = adapt(end, loss_fn, s, lr=lr, steps=steps)
+    return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
+""",
+                "A task adapts from where the one before has ended: adapt to "
+                "each from params.",
+            ),
+            (
+                "",
                 """
 def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
     for s in supports:
@@ -606,56 +629,11 @@ def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
                   for k, p in params.items()}
     return params
 """,
-                "first has moved params",
+                "A task starts from where the one before has moved params: "
+                "adapt to all before you move.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    for k in params:
-        mean = sum(end[k] for end in ends) / len(ends)
-        params[k] = params[k] + meta_lr * (mean - params[k])
-    return params
-""",
-                "changed params itself",
-            ),
-            (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    together = Batch(*map(torch.cat, zip(*supports)))
-    end = adapt(params, loss_fn, together, lr=lr, steps=steps)
-    return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
-""",
-                "adapt to each task alone",
-            ),
-            (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {k: p + meta_lr * (ends[-1][k] - p) for k, p in params.items()}
-""",
-                "Only the last task",
-            ),
-            (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    for s in supports:
-        end = adapt(params, loss_fn, s, lr=lr, steps=steps)
-        return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
-""",
-                "Only the first task",
-            ),
-            (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    end = params
-    for s in supports:
-        end = adapt(end, loss_fn, s, lr=lr, steps=steps)
-    return {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
-""",
-                "adapt to each from params",
-            ),
-            (
+                "",
                 """
 def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
     for s in supports:
@@ -663,115 +641,112 @@ def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
         params = {k: p + meta_lr * (end[k] - p) for k, p in params.items()}
     return params
 """,
-                "serial form",
+                "One task an update is Reptile's serial form. The mean over "
+                "tasks is wanted here.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {
-        k: meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
-        for k, p in params.items()
-    }
-""",
-                "without its start",
-            ),
-            (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    return {
-        k: meta_lr * p + (1 - meta_lr) * sum(end[k] for end in ends) / 2
-        for k, p in params.items()
-    }
-""",
-                "so 0 stays",
-            ),
-            (
+                "",
                 """
 def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
     ends = []
     for s in supports:
-        end = params
-        for _ in range(steps):
-            slope = grad(loss_fn)(params, s)
-            end = {k: end[k] - lr * slope[k] for k in end}
-        ends.append(end)
+        slope = grad(loss_fn)(params, s)
+        ends.append({k: p - steps * lr * slope[k] for k, p in params.items()})
     return {
         k: p + meta_lr * (sum(end[k] for end in ends) / len(ends) - p)
         for k, p in params.items()
     }
 """,
-                "where the last step ended",
+                "Each inner step takes the gradient at params again: take it "
+                "where the last step ended.",
             ),
             (
-                """
-def reptile_update(params, loss_fn, supports, lr, steps, meta_lr):
-    ends = [adapt(params, loss_fn, s, lr=lr, steps=steps) for s in supports]
-    to = sum(end["u"] for end in ends) / len(ends)
-    return {k: p + meta_lr * (to - params["u"]) for k, p in params.items()}
-""",
-                "v after the update",
+                "    return {",
+                "    for k in params:\n"
+                "        params[k] = params[k] + 1\n"
+                "    return {",
+                "You changed params itself",
             ),
         ),
     ),
-}
+    Exercise(
+        "6.5",
+        "nothing_is_lost",
+        level=3,
+        minutes=20,
+        hints=(
+            "One parameter cannot show what is lost between two. Which loss "
+            "couples all entries of two parameters?",
+            "You need not know what dθ′/dθ should be: the values of θ′ tell, "
+            "if you nudge θ. Compare with autograd's slope, in float64.",
+            "A loss like (a[0] * a[1] * b + (a**3).sum()).sin() of params "
+            '{"a", "b"}, and a sum of all results with different weights.',
+        ),
+        example=HONEST,
+        prove=separates_ten,
+        remedies=REMEDIES,
+        mistakes=(
+            (
+                "(a[0] * a[1] * b + (a**3).sum() + b**2 * a[0]).sin()",
+                "(a**3).sum() + b**3",
+                "derivatives between parameters.",
+            ),
+            (
+                "    if not found.requires_grad:\n",
+                "    return False\n    if not found.requires_grad:\n",
+                "You accuse adapt of mamlkit",
+            ),
+        ),
+    ),
+)
 
 QUIZ = (
-    Question(
+    ask(
         "On which tasks is first-order MAML exactly MAML?",
         (
-            (
-                "Where the support loss has no curvature.",
-                "Each factor is I - αH; without H it is the identity.",
-            ),
-            (
-                "Where the inner loop takes one step only.",
-                "One step leaves one factor I - αH, which is dropped too.",
-            ),
-            (
-                "Where α is the same for all parameters.",
-                "Then it still drops the Hessians.",
-            ),
+            "Where the support loss has no curvature.",
+            "Each factor is I - αH; without H it is the identity.",
         ),
-        right=0,
+        (
+            "Where the inner loop takes one step only.",
+            "One step leaves one factor I - αH, which is dropped too.",
+        ),
+        (
+            "Where α is the same for all parameters.",
+            "Then it still drops the Hessians.",
+        ),
     ),
-    Question(
+    ask(
         "You double the number of inner steps. Whose peak memory grows?",
         (
-            (
-                "Everyone's: more steps, more tensors.",
-                "A step that nothing differentiates can be forgotten at once.",
-            ),
-            (
-                "MAML's and ANIL's.",
-                "They walk back through every inner step, so every step is "
-                "kept. ANIL keeps less of each.",
-            ),
-            (
-                "MAML's and iMAML's, which use the Hessian.",
-                "iMAML uses the Hessian at one point, the end.",
-            ),
+            "MAML's and ANIL's.",
+            "They walk back through every inner step, so every step is kept. "
+            "ANIL keeps less of each.",
         ),
-        right=1,
-    ),
-    Question(
-        "A colleague's Reptile takes one inner step and learns slowly. Why?",
         (
-            (
-                "Reptile needs a query set.",
-                "It never looks at one.",
-            ),
-            (
-                "Its α is too small to see the curvature.",
-                "With one step, α only scales the update.",
-            ),
-            (
-                "With one step it is joint training.",
-                "θ - θ′ is α times the gradient at θ; what tells tasks apart "
-                "enters from the second step on.",
-            ),
+            "Everyone's: more steps, more tensors.",
+            "A step that nothing differentiates can be forgotten at once.",
         ),
-        right=2,
+        (
+            "MAML's and iMAML's, which use the Hessian.",
+            "iMAML uses the Hessian at one point, the end.",
+        ),
+    ),
+    ask(
+        "A colleague's Reptile takes one inner step and learns no better "
+        "than joint training. Why?",
+        (
+            "With one step it is joint training.",
+            "θ - θ′ is α times the gradient at θ; what tells tasks apart "
+            "enters from the second step on.",
+        ),
+        (
+            "Reptile needs a query set.",
+            "It never looks at one.",
+        ),
+        (
+            "Its α is too small to see the curvature.",
+            "With one step, α only scales the update.",
+        ),
     ),
 )

@@ -2,11 +2,50 @@
 
 import torch
 from torch import nn
-from torch.func import grad, vmap
+from torch.func import functional_call, grad, vmap
 
-from mamlkit.exercises.engine import Exercise, Question, compare, require
+from mamlkit.exercises.compare import require
+from mamlkit.exercises.exercise import Exercise, ask, by_key
+from mamlkit.exercises.problems import normal, outer_problem, seeded, uniform
+from mamlkit.inner import adapt, functional_loss
 from mamlkit.objectives import meta_loss
 from mamlkit.tasks import Batch, Tasks
+
+KEEPS_STATE = """
+def keeps_state(make, x, other):
+    old = make()
+    old(other)
+    return not torch.equal(old(x), make()(x))
+"""
+ATTENTION = """
+def attention_pool(states, q):
+    weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1)
+    return (weights.unsqueeze(-1) * states).sum(dim=1)
+"""
+META_SGD = """
+def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
+    def loss(params, rates):
+        return meta_loss(params, loss_fn, tasks, lr=rates)
+
+    slopes = grad(loss, argnums=(0, 1))(params, rates)
+    return tuple(
+        {k: old[k] - meta_lr * slope[k] for k in old}
+        for old, slope in zip((params, rates), slopes)
+    )
+"""
+MY_MODEL = """
+def my_model(n_in, n_out):
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value, self.gate = (nn.Linear(n_in, 32) for _ in range(2))
+            self.out = nn.Linear(32, n_out)
+
+        def forward(self, x):
+            return self.out(self.value(x).tanh() * self.gate(x).sigmoid())
+
+    return Gated()
+"""
 
 
 class _Clean(nn.Module):
@@ -21,7 +60,7 @@ class _Clean(nn.Module):
 
 
 class _Carries(_Clean):
-    """Starts from the sum of what it has seen."""
+    """Adds what it said last, on average."""
 
     def forward(self, x):
         last = getattr(self, "last", 0.0)
@@ -50,336 +89,320 @@ class _Counts(_Clean):
         return super().forward(x) * self.calls
 
 
-def check_keeps_state(keeps_state):
-    """Two honest models, and three that differ in what they keep."""
-    x = torch.linspace(-1, 1, 12).reshape(2, 6, 1) + 1
-    other = 3 * x.flip(0) - 1
-    for make, truth, message in (
-        (_Clean, False, "You accuse a model that keeps nothing: it says the "
-         "same about x, whatever it saw before. Compare answers to the same "
-         "input, from equal weights."),
-        (_Carries, True, "You let a model pass that adds what it said last. "
-         "Compare what it says about x after another input with what a new "
-         "model says."),
-        (_Counts, True, "You let a model pass that counts its calls in a "
-         "buffer."),
-        (_Caches, True, "You let a model pass that remembers its first input. "
-         "Asked twice about x it says the same: show it the other input "
-         "first."),
-    ):  # fmt: skip
-        said = keeps_state(make, x, other)
-        require(
-            isinstance(said, bool),
-            f"Return True or False, not a {type(said).__name__}.",
-        )
-        require(said == truth, message)
+class _Learns(_Clean):
+    """Changes its weight a little in each call."""
+
+    def forward(self, x):
+        with torch.no_grad():
+            self.weight += 0.01 * x.mean()
+        return super().forward(x)
 
 
-def _pooled(states, q, dim=1, root=True):
-    scores = states @ q / (len(q) ** 0.5 if root else 1)
-    weights = torch.softmax(scores, dim=dim)
-    return (weights.unsqueeze(-1) * states).sum(1)
+class _Lists(_Clean):
+    """Averages over all inputs so far, which it keeps in a list."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def forward(self, x):
+        self.seen.append(x.mean())
+        return super().forward(x) + torch.stack(self.seen).mean()
 
 
-def check_attention_pool(attention_pool):
-    """By hand: scores ln 3 and 0 give the weights ¾ and ¼."""
-    by_hand = torch.tensor([[[1.0], [0.0]]])
-    compare(
-        attention_pool(by_hand, torch.tensor([3.0]).log()),
-        torch.tensor([[0.75]]),
-        "The pool of the states 1 and 0 with q = log 3",
-        [
-            (torch.tensor([[0.5]]), "All time steps weigh the same: that is "
-             "the mean. Where is the softmax of the scores?"),
-            (torch.tensor([[1.0]]), "The weights do not sum to 1 over time: "
-             "the softmax runs along another axis."),
-            (torch.tensor([[3.0]]).log(), "The scores themselves are the "
-             "weights: put them through a softmax."),
-        ],
-    )  # fmt: skip
-    states = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0))
-    q = torch.tensor([1.0, -2.0])
-    compare(
-        attention_pool(states, q),
-        _pooled(states, q),
-        "The pool of three random sequences",
-        [
-            (_pooled(states, q, root=False), "Divide the scores by √d, the "
-             "root of the states' size."),
-            (_pooled(states, q, dim=0), "The softmax runs over the examples: "
-             "each example must mind its own time steps, axis 1."),
-        ],
-    )  # fmt: skip
+class _Wide(_Clean):
+    """Two layers that keep nothing."""
 
-    def by_q(pool, q):
-        return grad(lambda q: (pool(states, q) ** 2).sum())(q)
+    def __init__(self):
+        super().__init__()
+        line = torch.linspace(-1, 1, 4)
+        self.inner = nn.Parameter(line.view(1, 4))
 
-    def bend(pool):
-        return vmap(grad(lambda q: (by_q(pool, q) ** 2).sum()))(q.expand(2, 2))
+    def forward(self, x):
+        return (x @ self.inner).tanh().mean(1)
+
+
+MODELS = (_Clean, _Carries, _Caches, _Wide, _Counts, _Learns, _Lists)
+
+
+def some_model(g, number):
+    """A model that keeps something or not, and two unlike inputs."""
+    x = normal(g, 2, 6, 1)
+    return MODELS[number], x, 3 * normal(g, 2, 6, 1) + 1
+
+
+def two_states():
+    """Scores ln 3 and 0 give the weights ¾ and ¼."""
+    return torch.tensor([[[1.0], [0.0]]]), torch.tensor([3.0]).log()
+
+
+def some_states(g, number):
+    """Sequences of any length and size."""
+    examples, time, d = 1 + number % 4, 1 + number, 1 + number % 3
+    return normal(g, examples, time, d), 2 * normal(g, d)
+
+
+def fits_torch_func(attention_pool):
+    """Differentiated twice and mapped over tasks, as meta_loss will."""
+    states, q = normal(seeded(0), 3, 4, 2), torch.tensor([1.0, -2.0])
+
+    def by_q(q):
+        return grad(lambda q: (attention_pool(states, q) ** 2).sum())(q)
 
     try:
-        bent = bend(attention_pool)
+        vmap(grad(lambda q: (by_q(q) ** 2).sum()))(q.expand(2, 2))
     except RuntimeError as error:
         text = str(error).split("\n")[0]
         require(False, f"Right values, but torch.func stops at it: {text}")
-    require(
-        torch.allclose(bent, bend(_pooled), rtol=1e-3, atol=1e-5),
-        "Right values, wrong second derivative by q: something in it is "
-        "detached.",
-    )
 
 
-def _valley(params, batch):
+def rates_problem(g, number):
+    """A rate for each entry; θ and α both move."""
+    params, loss_fn, tasks, _ = outer_problem(g, number)
+    rates = {
+        k: 0.1 + 0.5 * torch.rand(p.shape, generator=g)
+        for k, p in params.items()
+    }
+    return params, rates, loss_fn, tasks, uniform(g, 0.1, 1.0)
+
+
+def valley(params, batch):
     """L = mean ½ y (u - x)²: each task has a centre and a curvature."""
     return (batch.y * (params["u"] - batch.x) ** 2 / 2).mean()
 
 
-_SUPPORT = Batch(torch.tensor([[2.0], [-1.0]]), torch.tensor([[1.0], [3.0]]))
-_QUERY = Batch(torch.tensor([[3.0], [-2.0]]), torch.tensor([[2.0], [1.0]]))
-_TASKS = Tasks(_SUPPORT, _QUERY)
+def two_valleys():
+    """Centres 2, -1 and curvatures 1, 3; queries 3, -2 with 2, 1.
+
+    By hand, from u = 1 at rates 0.1: u′ = 1.1 and 0.4, query gradients -3.8
+    and 2.4. By u they count 0.9 and 0.7 times: -0.87 on average. By the rate
+    they count minus the support gradient, 1 and -6: -9.1 on average.
+    """
+    support = Batch(
+        torch.tensor([[2.0], [-1.0]]), torch.tensor([[1.0], [3.0]])
+    )
+    query = Batch(torch.tensor([[3.0], [-2.0]]), torch.tensor([[2.0], [1.0]]))
+    u, rate = {"u": torch.tensor(1.0)}, {"u": torch.tensor(0.1)}
+    return u, rate, valley, Tasks(support, query), 0.5
 
 
-def _u(value):
-    return {"u": torch.tensor(value)}
-
-
-def _slopes(params, rates, first_order=False):
-    def loss(params, rates):
-        return meta_loss(
-            params, _valley, _TASKS, lr=rates, first_order=first_order
+def plugs_in(my_model):
+    """A meta-gradient that differences confirm, and a fit that gets better."""
+    for n_in, n_out in ((1, 1), (3, 2)):
+        torch.manual_seed(0)
+        model = my_model(n_in, n_out)
+        require(
+            isinstance(model, nn.Module),
+            f"Return an nn.Module, not a {type(model).__name__}.",
+        )
+        model = model.double()
+        params = {k: p.detach() for k, p in model.named_parameters()}
+        require(bool(params), "Your model has no parameters.")
+        g = seeded(n_in)
+        x = normal(g, 3, 24, n_in).double()
+        slope = normal(g, 3, n_in, n_out).double()
+        y = (x @ slope).sin()
+        tasks = Tasks(Batch(x[:, :12], y[:, :12]), Batch(x[:, 12:], y[:, 12:]))
+        got = tuple(model(x[0]).shape)
+        require(
+            got == (24, n_out),
+            f"For x of shape (24, {n_in}) the model should answer with "
+            f"(24, {n_out}), not {got}.",
+        )
+        loss_fn = functional_loss(model, nn.functional.mse_loss)
+        _check_gradient(params, loss_fn, tasks, g)
+        _check_bend(model, params, x[0])
+        support = Batch(tasks.support.x[0], tasks.support.y[0])
+        before = loss_fn(params, support).item()
+        after = adapt(params, loss_fn, support, lr=0.05, steps=80)
+        reached = loss_fn(after, support).item()
+        require(
+            reached < 0.6 * before,
+            f"80 steps with α = 0.05 bring the loss on a curve from "
+            f"{before:.2g} to {reached:.2g}. Get below 0.6 of it.",
         )
 
-    by_start, by_rate = grad(loss, argnums=(0, 1))(params, rates)
-    return by_start["u"], by_rate["u"]
+
+def _check_gradient(params, loss_fn, tasks, g):
+    ways = {}
+    for way in ("loop", "vmap"):
+        ways[way] = grad(meta_loss)(
+            params, loss_fn, tasks, lr=0.1, over_tasks=way
+        )
+    along = {k: normal(g, *p.shape).double() for k, p in params.items()}
+
+    def at(eps):
+        moved = {k: p + eps * along[k] for k, p in params.items()}
+        return meta_loss(moved, loss_fn, tasks, lr=0.1, over_tasks="loop")
+
+    want = ((at(1e-5) - at(-1e-5)) / 2e-5).item()
+    for way, slopes in ways.items():
+        found = sum((slopes[k] * along[k]).sum() for k in params).item()
+        require(
+            abs(found - want) < 1e-5 * (1 + abs(want)),
+            f"In the {way}, the meta-gradient along a direction is "
+            f"{found:.6g}, and differences say {want:.6g}. Does your model "
+            "keep something between calls, or cut the graph?",
+        )
 
 
-def check_meta_sgd_update(meta_sgd_update):
-    """Against autograd of `meta_loss`, whose α is a dict."""
-    params, rates, beta = _u(1.0), _u(0.1), 0.5
-    pair = meta_sgd_update(params, rates, _valley, _TASKS, beta)
-    both = isinstance(pair, tuple | list) and len(pair) == 2
-    require(
-        both and all(isinstance(d, dict) and [*d] == ["u"] for d in pair),
-        "Return two dicts, (params, rates), with the names of params.",
-    )
-    require(
-        params == _u(1.0) and rates == _u(0.1),
-        "You changed params or rates itself. Return new dicts.",
-    )
-    by_start, by_rate = _slopes(params, rates)
-    first, _ = _slopes(params, rates, first_order=True)
-    plain = grad(meta_loss)(params, _valley, _TASKS, lr=0.0)["u"]
-    compare(
-        pair[0]["u"],
-        params["u"] - beta * by_start,
-        "u after the update",
-        [
-            (params["u"], "θ stays where it is: both must move."),
-            (params["u"] + beta * by_start, "θ moves uphill."),
-            (params["u"] - beta * first, "θ follows the first-order "
-             "gradient."),
-            (params["u"] - beta * plain, "The rates are not used in the inner "
-             "step: hand lr=rates to meta_loss."),
-        ],
-    )  # fmt: skip
-    moved = {"u": params["u"] - beta * by_start}
-    compare(
-        pair[1]["u"],
-        rates["u"] - beta * by_rate,
-        "The rate after the update",
-        [
-            (rates["u"], "Your rates never move: they are used, but not "
-             "updated. This is MAML with a fixed α."),
-            (rates["u"] + beta * by_rate, "α moves the wrong way: down the "
-             "gradient, as θ does."),
-            (rates["u"] - beta * by_start, "α moves by the gradient of θ. It "
-             "has one of its own: argnums=(0, 1)."),
-            (rates["u"] - beta * _slopes(moved, rates)[1], "α's gradient was "
-             "taken after θ had moved. Take both first, then step."),
-        ],
-    )  # fmt: skip
+def _check_bend(model, params, x):
+    def out(x):
+        return functional_call(model, params, (x,))
+
+    bend = (out(x) + out(-x) - 2 * out(0 * x)).abs().max().item()
+    require(bend > 1e-6, "Your model is linear in x: let it bend.")
 
 
-EXERCISES = {
-    "8.1": Exercise(
-        name="keeps_state",
-        check=check_keeps_state,
+EXERCISES = by_key(
+    Exercise(
+        "8.1",
+        "keeps_state",
+        level=2,
+        minutes=10,
+        the_one=True,
         hints=(
             "What would a newborn model say about x? Compare that with what "
             "an experienced one says.",
             "old = make(); old(other); then compare old(x) with make()(x) by "
             "torch.equal.",
         ),
-        solution="""
-def keeps_state(make, x, other):
-    old = make()
-    old(other)
-    return not torch.equal(old(x), make()(x))
-""",
+        solution=KEEPS_STATE,
+        draw=some_model,
+        draws=len(MODELS),
         mistakes=(
             (
-                """
-def keeps_state(make, x, other):
-    model = make()
-    return not torch.equal(model(x), model(x))
-""",
-                "show it the other input first",
+                "    old(other)\n"
+                "    return not torch.equal(old(x), make()(x))",
+                "    return not torch.equal(old(x), old(x))",
+                "Asked twice about x, a model may say the same and still "
+                "remember. Show it the other input first, and compare with a "
+                "new model.",
             ),
             (
-                """
-def keeps_state(make, x, other):
-    return not torch.equal(make()(x), make()(x))
-""",
-                "adds what it said last",
+                "    old(other)\n",
+                "",
+                "A new model has seen nothing yet. Show it the other input "
+                "before you ask.",
             ),
             (
-                """
-def keeps_state(make, x, other):
-    model = make()
-    return not torch.equal(model(x), model(other))
-""",
-                "accuse a model that keeps nothing",
+                "make()(x)",
+                "old(other)",
+                "You compare answers to two inputs, which differ in any "
+                "model.",
             ),
             (
-                """
-def keeps_state(make, x, other):
-    old = make()
-    before = set(vars(old))
-    old(other)
-    return set(vars(old)) != before
-""",
-                "counts its calls",
+                "    old(other)\n"
+                "    return not torch.equal(old(x), make()(x))",
+                "    before = set(vars(old))\n"
+                "    old(other)\n"
+                "    return set(vars(old)) != before",
+                "Something kept may lie in a buffer or a list that was there "
+                "before. Compare what the model says.",
             ),
             (
-                """
-def keeps_state(make, x, other):
-    old = make()
-    old(other)
-    return (old(x) != make()(x)).any()
-""",
-                "Return True or False",
+                "return not",
+                "return",
+                "The other way round: equal answers mean that nothing was "
+                "kept.",
             ),
         ),
     ),
-    "8.2": Exercise(
-        name="attention_pool",
-        check=check_attention_pool,
+    Exercise(
+        "8.2",
+        "attention_pool",
+        level=2,
+        minutes=10,
         hints=(
             "states @ q has shape (examples, time): one score a time step.",
-            "weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1), then "
-            "the sum over time of weights.unsqueeze(-1) * states.",
+            "weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1), "
+            "then the sum over time of weights.unsqueeze(-1) * states.",
         ),
-        solution="""
-def attention_pool(states, q):
-    weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1)
-    return (weights.unsqueeze(-1) * states).sum(dim=1)
-""",
+        solution=ATTENTION,
+        first=two_states,
+        told="For the states 1 and 0 with q = log 3",
+        by_hand=lambda: torch.tensor([[0.75]]),
+        draw=some_states,
+        orders=2,
+        prove=fits_torch_func,
         mistakes=(
             (
-                """
-def attention_pool(states, q):
-    return states.mean(dim=1)
-""",
-                "that is the mean",
+                "    return (weights.unsqueeze(-1) * states).sum(dim=1)",
+                "    return states.mean(dim=1)",
+                "All time steps weigh the same: that is the mean. Where is "
+                "the softmax of the scores?",
             ),
             (
-                """
-def attention_pool(states, q):
-    weights = torch.softmax(states @ q / len(q) ** 0.5, dim=0)
-    return (weights.unsqueeze(-1) * states).sum(dim=1)
-""",
-                "along another axis",
+                "** 0.5, dim=1",
+                "** 0.5, dim=0",
+                "The softmax runs over the examples: each must mind its own "
+                "time steps, axis 1.",
             ),
             (
-                """
-def attention_pool(states, q):
-    weights = states @ q / len(q) ** 0.5
-    return (weights.unsqueeze(-1) * states).sum(dim=1)
-""",
-                "The scores themselves",
+                "torch.softmax(states @ q / len(q) ** 0.5, dim=1)",
+                "states @ q / len(q) ** 0.5",
+                "The scores themselves are the weights: put them through a "
+                "softmax.",
             ),
             (
-                """
-def attention_pool(states, q):
-    weights = torch.softmax(states @ q, dim=1)
-    return (weights.unsqueeze(-1) * states).sum(dim=1)
-""",
-                "by √d",
+                " / len(q) ** 0.5",
+                "",
+                "Divide the scores by √d, the root of the states' size.",
+            ),
+            (" ** 0.5", "", "You divide the scores by d: take its root."),
+            (
+                "(weights.unsqueeze",
+                "(weights.detach().unsqueeze",
+                "The weights are detached: q learns nothing.",
             ),
             (
-                """
-def attention_pool(states, q):
-    weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1)
-    return (weights.detach().unsqueeze(-1) * states).sum(dim=1)
-""",
-                "wrong second derivative",
-            ),
-            (
-                """
-def attention_pool(states, q):
-    scores = states @ torch.tensor(q.tolist()) / len(q) ** 0.5
-    weights = torch.softmax(scores, dim=1)
-    return (weights.unsqueeze(-1) * states).sum(dim=1)
-""",
+                "states @ q",
+                "states @ torch.tensor(q.tolist())",
                 "torch.func stops",
             ),
-            (
-                """
-def attention_pool(states, q):
-    weights = torch.softmax(states @ q / len(q) ** 0.5, dim=1)
-    return weights.unsqueeze(-1) * states
-""",
-                "should have shape",
-            ),
+            (".sum(dim=1)", "", "should have shape (1, 1)"),
         ),
     ),
-    "8.3": Exercise(
-        name="meta_sgd_update",
-        check=check_meta_sgd_update,
+    Exercise(
+        "8.3",
+        "meta_sgd_update",
+        level=2,
+        minutes=15,
         hints=(
             "Write a function of (params, rates) that returns meta_loss with "
             "lr=rates, and differentiate it by both.",
             "grad(loss, argnums=(0, 1))(params, rates) returns two dicts of "
             "slopes.",
         ),
-        solution="""
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    def loss(params, rates):
-        return meta_loss(params, loss_fn, tasks, lr=rates)
-
-    slopes = grad(loss, argnums=(0, 1))(params, rates)
-    return tuple(
-        {k: old[k] - meta_lr * slope[k] for k in old}
-        for old, slope in zip((params, rates), slopes)
-    )
-""",
+        solution=META_SGD,
+        first=two_valleys,
+        told="On two tasks, from u = 1 and a rate of 0.1, with meta_lr = 0.5",
+        by_hand=lambda: ({"u": 1.435}, {"u": 4.65}),
+        draw=rates_problem,
         mistakes=(
             (
+                "",
                 """
 def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
     slope = grad(meta_loss)(params, loss_fn, tasks, lr=rates)
     return {k: params[k] - meta_lr * slope[k] for k in params}, dict(rates)
 """,
-                "Your rates never move",
+                "Your rates never move: they are used, but not updated. This "
+                "is MAML with a fixed α.",
             ),
             (
-                """
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    slope = grad(meta_loss)(params, loss_fn, tasks, lr=rates)
-    return ({k: params[k] - meta_lr * slope[k] for k in params},
-            {k: rates[k] - meta_lr * slope[k] for k in params})
-""",
-                "by the gradient of θ",
+                "zip((params, rates), slopes)",
+                "zip((params, rates), (slopes[0], slopes[0]))",
+                "α moves by the gradient of θ. It has one of its own: "
+                "argnums=(0, 1).",
             ),
             (
-                """
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    slope = grad(lambda r: meta_loss(params, loss_fn, tasks, lr=r))(rates)
-    return dict(params), {k: rates[k] - meta_lr * slope[k] for k in rates}
-""",
-                "θ stays where it is",
+                "zip((params, rates), slopes)",
+                "zip((params, rates), ({k: 0 for k in params}, slopes[1]))",
+                "θ stays where it is: both must move.",
             ),
             (
+                "",
                 """
 def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
     slope = grad(meta_loss)(params, loss_fn, tasks, lr=rates)
@@ -387,106 +410,104 @@ def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
     slope = grad(lambda r: meta_loss(params, loss_fn, tasks, lr=r))(rates)
     return params, {k: rates[k] - meta_lr * slope[k] for k in rates}
 """,
-                "after θ had moved",
+                "α's gradient was taken after θ had moved. Take both first, "
+                "then step.",
             ),
             (
-                """
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    def loss(p, r):
-        return meta_loss(p, loss_fn, tasks, lr=r, first_order=True)
-
-    one, two = grad(loss, argnums=(0, 1))(params, rates)
-    return ({k: params[k] - meta_lr * one[k] for k in params},
-            {k: rates[k] - meta_lr * two[k] for k in rates})
-""",
-                "first-order gradient",
+                "lr=rates)",
+                "lr=rates, first_order=True)",
+                "θ follows the first-order gradient.",
+            ),
+            ("- meta_lr", "+ meta_lr", "Both move uphill: down the gradient."),
+            (
+                "zip((params, rates), slopes)",
+                "zip((params, rates), (slopes[0], {k: -s for k, s in "
+                "slopes[1].items()}))",
+                "α moves the wrong way: down the gradient, as θ does.",
             ),
             (
-                """
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    def loss(p, r):
-        return meta_loss(p, loss_fn, tasks, lr=r)
-
-    one, two = grad(loss, argnums=(0, 1))(params, rates)
-    return ({k: params[k] - meta_lr * one[k] for k in params},
-            {k: rates[k] + meta_lr * two[k] for k in rates})
-""",
-                "the wrong way",
-            ),
-            (
-                """
-def meta_sgd_update(params, rates, loss_fn, tasks, meta_lr):
-    def loss(p, r):
-        return meta_loss(p, loss_fn, tasks, lr=r)
-
-    one, two = grad(loss, argnums=(0, 1))(params, rates)
-    for k in params:
-        params[k] = params[k] - meta_lr * one[k]
-        rates[k] = rates[k] - meta_lr * two[k]
-    return params, rates
-""",
-                "changed params or rates itself",
+                "    return tuple(",
+                "    for k in params:\n"
+                "        params[k] = params[k] - meta_lr * slopes[0][k]\n"
+                "    return tuple(",
+                "You changed params itself",
             ),
         ),
     ),
-}
+    Exercise(
+        "8.4",
+        "my_model",
+        level=3,
+        minutes=20,
+        hints=(
+            "Anything that turns (examples, n_in) into (examples, n_out) by "
+            "tensors of its own, bends, and keeps nothing.",
+            "Define a class within my_model: __init__ makes nn.Linear "
+            "layers, forward combines them, say by a product or a sine.",
+        ),
+        example=MY_MODEL,
+        prove=plugs_in,
+        mistakes=(
+            (".tanh() * self.gate(x).sigmoid()", "", "let it bend"),
+            (
+                "self.value(x).tanh()",
+                "self.value(x).tanh().detach()",
+                "cut the graph",
+            ),
+            ("    return Gated()", "    return Gated", "Return an nn.Module"),
+            (
+                "nn.Linear(32, n_out)",
+                "nn.Linear(32, 7)",
+                "the model should answer with",
+            ),
+        ),
+    ),
+)
 
 QUIZ = (
-    Question(
+    ask(
         "Your model uses nn.LSTM, and meta_loss stops. What do you do?",
         (
-            (
-                'Pass over_tasks="loop".',
-                "The loop never batches over tasks, and the fused layer's "
-                "second derivative is right.",
-            ),
-            (
-                "Pass first_order=True.",
-                "It is vmap that cannot batch the fused call, not the second "
-                "derivative that is missing.",
-            ),
-            (
-                "Hand it a hidden state of zeros.",
-                "Then another error comes: there is no batching rule.",
-            ),
+            'Pass over_tasks="loop".',
+            "The loop never batches over tasks, and the fused layer's second "
+            "derivative is right.",
         ),
-        right=0,
+        (
+            "Pass first_order=True.",
+            "It is vmap that cannot batch the fused call, not the second "
+            "derivative that is missing.",
+        ),
+        (
+            "Hand it a hidden state of zeros.",
+            "Then another error comes: there is no batching rule.",
+        ),
     ),
-    Question(
+    ask(
         "A layer runs under vmap without a warning. What does that show?",
         (
-            (
-                "That its meta-gradient is right.",
-                "LayerNorm with weights runs too, and is wrong.",
-            ),
-            (
-                "That it keeps no state.",
-                "A cache may well run.",
-            ),
-            (
-                "Little: compare the meta-gradient with differences.",
-                "Two evaluations along a direction test all of it.",
-            ),
+            "Little: compare the meta-gradient with differences.",
+            "Two evaluations along a direction test all of it.",
         ),
-        right=2,
-    ),
-    Question(
-        "Meta-SGD's α of one entry has become very small. What may it mean?",
         (
-            (
-                "The entry is useless and can be removed.",
-                "θ may need it; only its adapting does not pay.",
-            ),
-            (
-                "Support and query gradient of the entry hardly agree, so "
-                "moving it does not help new examples.",
-                "α grows with the product of the two gradients.",
-            ),
-            (
-                "The learning rate of α was too large.",
-                "That makes it jump, not shrink.",
-            ),
+            "That its meta-gradient is right.",
+            "LayerNorm with weights runs too, and is wrong.",
         ),
-        right=1,
+        ("That it keeps no state.", "A cache may well run."),
+    ),
+    ask(
+        "Meta-SGD's α of one entry has become very small. What does that say?",
+        (
+            "Support and query gradient of the entry hardly agree, so moving "
+            "it does not help new examples.",
+            "α grows with the product of the two gradients.",
+        ),
+        (
+            "The entry is useless and can be removed.",
+            "θ may need it; only its adapting does not pay.",
+        ),
+        (
+            "The learning rate of α was too large.",
+            "That makes it jump, not shrink.",
+        ),
     ),
 )

@@ -1,324 +1,275 @@
 """Exercises of chapter 12: make it fast."""
 
 import math
-from statistics import mean, median
 
 import torch
 
-from mamlkit.exercises.engine import (
-    Exercise,
-    Question,
-    as_scalar,
-    compare,
-    require,
-)
+from mamlkit.exercises.compare import compare, require, to_list, to_tensor
+from mamlkit.exercises.exercise import Exercise, ask, by_key
+from mamlkit.exercises.problems import normal, seeded, whole
 
-LAUNCH = 2**-7  # seconds until the toy device has taken an order
-
-
-class _Device:
-    """Takes work at once and does it later, as a GPU does."""
-
-    def __init__(self, durations):
-        self.durations, self.calls, self.read = durations, 0, False
-        self.now = self.busy_until = 0.0
-
-    def start(self):
-        self.now += LAUNCH
-        duration = self.durations[self.calls % len(self.durations)]
-        self.busy_until = max(self.now, self.busy_until) + duration
-        self.calls += 1
-
-    def wait(self):
-        self.now = max(self.now, self.busy_until)
-
-    def clock(self):
-        self.read = True
-        return self.now
-
-
-def check_time_calls(time_calls):
-    """Calls on a toy device, after a first one that is slow or fast."""
-    for first, timed in (
-        (9.0, (1.0, 1.25, 7.0, 3.0, 1.5)),
-        (0.25, (1.0, 1.25, 7.0, 3.0, 1.5)),
-        (9.0, (1.0, 7.0, 1.5)),
-    ):
-        n = len(timed)
-        device = _Device((first, *timed))
-        found = time_calls(device.start, device.wait, device.clock, n)
-        require(
-            device.calls == n + 1,
-            f"start() was called {device.calls} times. With repeats = {n} it "
-            f"should be {n + 1}: once to warm up, untimed, then {n} times.",
-        )
-        require(
-            device.read,
-            "You never call clock(): the device has a time of its own, which "
-            "no other clock knows.",
-        )
-        delayed = (first + timed[0], *timed[1:])
-        compare(
-            as_scalar(found),
-            torch.tensor(median(timed) + LAUNCH),
-            "The time of a call",
-            [
-                (torch.tensor(LAUNCH), "You time how long it takes to hand "
-                 "the work over. Wait before you read the clock again."),
-                (torch.tensor(median(delayed) + LAUNCH), "The warm-up is "
-                 "still running when the clock starts: wait for it, too."),
-                (torch.tensor(mean(timed) + LAUNCH), "This is the mean, "
-                 "which one disturbed call spoils. Take the median."),
-                (torch.tensor((sum(timed) + LAUNCH) / n), "All calls are "
-                 "timed as one, so the disturbed one is in it. Time each, "
-                 "and take the median."),
-                (torch.tensor(min(timed) + LAUNCH), "This is the luckiest "
-                 "call. Take the median."),
-                (torch.tensor(median((first, *timed)) + LAUNCH), "The first "
-                 "call is among those you take the median of."),
-            ],
-        )  # fmt: skip
-
-
-def check_batched_step(batched_step):
-    """Three linear models: square ones, which hide nothing, then others."""
-    generator, lr = torch.Generator().manual_seed(0), 0.5
-    for n_out, n_in, k in ((2, 2, 2), (2, 5, 3)):
-        w, x, y = (
-            torch.randint(-3, 4, shape, generator=generator).float()
-            for shape in ((3, n_out, n_in), (3, k, n_in), (3, k, n_out))
-        )
-        before = w.clone()
-        found = batched_step(w, x, y, lr)
-        require(
-            torch.equal(w, before),
-            "You changed weights itself. Make a new one.",
-        )
-        error = x @ w.mT - y
-        total = error.mT @ x  # of each task: (out, in)
-        step = lr * 2 * total / (k * n_out)
-        wrong = [
-            (step / lr, "This is the gradient. Return the weights "
-             "after the step."),
-            (w + step, "You walk uphill: subtract."),
-            (w - step.sum(0), "Every task takes the sum of all tasks' steps: "
-             "keep n in the result of einsum."),
-            (w - step.mean(0), "Every task takes the average step of all "
-             "tasks. In the inner loop each goes its own way."),
-            (w - step / 3, "You divide by the number of tasks as well. A "
-             "task's loss is a mean over its own errors."),
-            (w - step / 2, "The 2 of the square's derivative is missing."),
-            (w - step * k * n_out, "This is the step of the summed loss: "
-             "divide by the number of errors of one task, examples times "
-             "outputs."),
-            (w - step * n_out, "You divide by the examples only; the loss is "
-             "a mean over examples and outputs."),
-            (w - step * k / n_in, "You divide by the number of weights. The "
-             "loss is a mean over errors: examples times outputs."),
-            (w - step * n_out / n_in, "You divide by the numbers in a task's "
-             "x. The loss is a mean over errors: examples times outputs."),
-        ]  # fmt: skip
-        if n_out == n_in:
-            swapped = "Inputs and outputs are swapped: weights has shape "
-            wrong.append((w - step.mT, f"{swapped}(tasks, out, in)."))
-        compare(found, w - step, "The new weights of three tasks", wrong)
-
-
-def check_repaid_after(repaid_after):
-    """Prices that divide evenly, that do not, and that never come back."""
-    compare(
-        as_scalar(repaid_after(4.0, 3.0, 0.5)),
-        torch.tensor(1600.0),
-        "4 s, repaid by 3 ms against 0.5 ms,",
-        [
-            (torch.tensor(1601.0), "A number that divides evenly needs no "
-             "rounding up."),
-            (torch.tensor(1.6), "Price and gain are in different units: 1 s "
-             "is 1000 ms."),
-            (torch.tensor(2.0), "Price and gain are in different units, and "
-             "you round: 1 s is 1000 ms."),
-            (torch.tensor(8000.0), "You divide by what a compiled iteration "
-             "takes. What counts is what it saves."),
-            (torch.tensor(4000 / 3), "You divide by what an iteration took. "
-             "What counts is what it saves."),
-            (torch.tensor(1334.0), "You divide by what an iteration took, "
-             "rounded up. What counts is what it saves."),
-            (torch.tensor(4000 / 6), "Times are saved by difference, not by "
-             "ratio."),
-            (torch.tensor(667.0), "Times are saved by difference, not by a "
-             "ratio that is rounded up."),
-        ],
-    )  # fmt: skip
-    compare(
-        as_scalar(repaid_after(5.0, 3.5, 0.5)),
-        torch.tensor(1667.0),
-        "5 s, repaid by 3.5 ms against 0.5 ms,",
-        [
-            (torch.tensor(1666.0), "After 1666 iterations 2 ms are still "
-             "missing: round up."),
-            (torch.tensor(5000 / 3), "Nobody runs two thirds of an "
-             "iteration: round up, to a whole number."),
-        ],
-    )  # fmt: skip
-    compare(
-        as_scalar(repaid_after(4.0, 3.5, 0.5)),
-        torch.tensor(1334.0),
-        "4 s, repaid by 3.5 ms against 0.5 ms,",
-        [
-            (torch.tensor(1333.0), "After 1333 iterations 1 ms is still "
-             "missing: round up, not to the nearest."),
-        ],
-    )  # fmt: skip
-    compare(
-        as_scalar(repaid_after(0.125, 3.0, 1.0)),
-        torch.tensor(63.0),
-        "0.125 s, repaid by 3 ms against 1 ms,",
-        [
-            (torch.tensor(62.0), "You take something off the price. It is "
-             "what compiling took, and nothing else."),
-        ],
-    )  # fmt: skip
-    for slow, fast in ((1.0, 1.0), (1.0, 2.0)):
-        try:
-            never = repaid_after(5.0, slow, fast)
-        except ZeroDivisionError:
-            require(False, "Equal times divide by zero: return math.inf.")
-        require(
-            never is not None and never == math.inf,
-            f"With {slow} ms against {fast} ms nothing is saved, ever: "
-            f"return math.inf, not {never}.",
-        )
-
-
-def check_share(share):
-    """Tasks that divide evenly among the processes, and that do not."""
-    for n_tasks, world in ((8, 4), (10, 4), (7, 3)):
-        found = [share(n_tasks, rank, world) for rank in range(world)]
-        require(
-            all(isinstance(f, tuple | list) and len(f) == 2 for f in found),
-            "Return a pair: the indices, and a number to multiply with.",
-        )
-        require(
-            not any(isinstance(which, slice) for which, _ in found),
-            "Return the indices themselves, as a range or a list of them, "
-            "not a slice.",
-        )
-        parts = [[int(i) for i in which] for which, _ in found]
-        taken = sorted(i for part in parts for i in part)
-        require(
-            len({*taken}) == len(taken),
-            f"Of {n_tasks} tasks some are taken by two processes: {parts}.",
-        )
-        left = {*range(n_tasks)} - {*taken}
-        require(
-            not left,
-            f"Of {n_tasks} tasks nobody takes {sorted(left)}: rounding down "
-            "loses the rest.",
-        )
-        require(
-            taken == [*range(n_tasks)],
-            f"Indices should lie in 0..{n_tasks - 1}, but are {taken}.",
-        )
-        sizes = [len(part) for part in parts]
-        require(
-            max(sizes) - min(sizes) <= 1,
-            f"{n_tasks} tasks are dealt out as {sizes}, and all wait for the "
-            "slowest: sizes should differ by 1 at most.",
-        )
-        weights = torch.tensor([float(weight) for _, weight in found])
-        compare(
-            weights,
-            torch.tensor(sizes) / n_tasks,
-            f"The weights of {world} processes with {sizes} tasks",
-            [
-                (torch.full((world,), 1 / world), "Every process counts the "
-                 f"same, so a task counts more in a small part: {sizes}."),
-                (torch.tensor(sizes).float(), "The weights should add up to "
-                 "1: divide by the number of tasks."),
-                (1 / torch.tensor(sizes), "You divide by the size of the "
-                 "part, which its mean has done already."),
-                (torch.ones(world), "The gradients are added up as they are: "
-                 f"{world} means make {world} times the gradient."),
-            ],
-        )  # fmt: skip
-
-
-_TIME = """
+TIME = """
 def time_calls(start, wait, clock, repeats):
     start()
-    {after_warm_up}
+    wait()
     times = []
     for _ in range(repeats):
         begun = clock()
         start()
-        {after_call}
+        wait()
         times.append(clock() - begun)
-    return {result}
+    return torch.tensor(times).median().item()
+"""
+STEP = """
+def batched_step(weights, x, y, lr):
+    error = torch.einsum("nki,noi->nko", x, weights) - y
+    total = torch.einsum("nko,nki->noi", error, x)
+    return weights - lr * 2 * total / error[0].numel()
+"""
+REPAID = """
+def repaid_after(price, slow, fast):
+    if slow <= fast:
+        return math.inf
+    return math.ceil(1000 * price / (slow - fast))
+"""
+SHARE = """
+def share(n_tasks, rank, world):
+    which = range(rank, n_tasks, world)
+    return which, len(which) / n_tasks
+"""
+DEAL = """
+def deal_out(costs, world):
+    parts = [[] for _ in range(world)]
+    loads = [0.0] * world
+    for i in sorted(range(len(costs)), key=lambda i: -costs[i]):
+        least = loads.index(min(loads))
+        parts[least].append(i)
+        loads[least] += costs[i]
+    return parts
 """
 
+LAUNCH = 2**-7  # seconds until the toy device has taken an order
 
-def _time(
-    after_warm_up="wait()",
-    after_call="wait()",
-    result="torch.tensor(times).median().item()",
-):
-    return _TIME.format(
-        after_warm_up=after_warm_up, after_call=after_call, result=result
+
+def device(durations):
+    """start, wait and clock of what takes work at once and does it later."""
+    state = {"now": 0.0, "busy": 0.0, "calls": 0, "read": 0}
+
+    def start():
+        state["now"] += LAUNCH
+        duration = durations[state["calls"] % len(durations)]
+        state["busy"] = max(state["now"], state["busy"]) + duration
+        state["calls"] += 1
+
+    def wait():
+        state["now"] = max(state["now"], state["busy"])
+
+    def clock():
+        state["read"] += 1
+        return state["now"]
+
+    clock.state = state
+    return start, wait, clock
+
+
+def first_device():
+    """A warm-up of 9 s, then 1, 1.25, 7, 3 and 1.5 s: median 1.5 + 2⁻⁷."""
+    return *device([9.0, 1.0, 1.25, 7.0, 3.0, 1.5]), 5
+
+
+def some_device(g, number):
+    """First calls that are slow or fast, an odd number of others."""
+    repeats = (3, 5, 7, 1, 9, 5)[number - 1]
+    durations = (1 + normal(g, repeats + 1).square()).tolist()
+    durations[0] *= 8 if number % 2 else 0.1
+    durations[-1] += 6  # disturbed
+    return *device(durations), repeats
+
+
+def counted(found, start, wait, clock, repeats):
+    """What was found, if the calls were counted rightly."""
+    calls = clock.state["calls"]
+    require(
+        calls == repeats + 1,
+        f"start() was called {calls} times. With repeats = {repeats} it "
+        f"should be {repeats + 1}: once to warm up, untimed, then {repeats} "
+        "times.",
+    )
+    require(
+        clock.state["read"],
+        "you never call clock(): the device has a time of its own, which no "
+        "other clock knows.",
+    )
+    return found
+
+
+def two_models():
+    """Weights 1 and 2 at x = 1, 3 with y = 0: gradients 10 and 20."""
+    x = torch.tensor([1.0, 3.0]).view(1, 2, 1).expand(2, 2, 1)
+    return torch.tensor([1.0, 2.0]).view(2, 1, 1), x, 0 * x, 0.05
+
+
+def step_problem(g, number):
+    """Any numbers of tasks, examples, inputs and outputs."""
+    n, n_out, n_in, k = (
+        (3, 2, 2, 2), (2, 1, 3, 2), (1, 3, 2, 4), (4, 2, 5, 3), (2, 4, 1, 1),
+        (3, 2, 3, 5),
+    )[number - 1]  # fmt: skip
+    shapes = (n, n_out, n_in), (n, k, n_in), (n, k, n_out)
+    return *(normal(g, *shape) for shape in shapes), 0.1 * number
+
+
+def price_problem(g, number):
+    """Prices that divide evenly, that do not, that never come back."""
+    while True:
+        fast, eighths = whole(g, 1, 16) / 8, whole(g, 1, 200)
+        saved = (1.0, 0.375, 0.0, 1.125, 0.875)[number % 5]
+        if number == 3:
+            saved = -fast / 2
+        price = (2 * eighths + 1) / 8
+        if saved <= 0:
+            return price, fast + saved, fast
+        exact = 1000 * price / saved
+        part = exact % 1
+        if number in (1, 6) and not 0 < part < 0.5:
+            continue
+        if number in (4, 9) and part < 0.5:
+            continue
+        # However it is computed, rounding must not decide.
+        ways = exact, price / (saved / 1000), price / saved * 1000
+        if len({math.ceil(way) for way in ways}) == 1:
+            return price, fast + saved, fast
+
+
+def shares_out(share):
+    """Tasks that divide evenly among the processes, and that do not."""
+    for n_tasks, world in ((10, 4), (8, 4), (7, 3), (5, 5), (3, 1), (23, 6)):
+        _check_share(share, n_tasks, world)
+
+
+def _check_share(share, n_tasks, world):
+    found = [share(n_tasks, rank, world) for rank in range(world)]
+    require(
+        all(isinstance(f, tuple | list) and len(f) == 2 for f in found),
+        "Return a pair: the indices, and a number to multiply with.",
+    )
+    require(
+        not any(isinstance(which, slice) for which, _ in found),
+        "Return the indices themselves, as a range or a list of them, not a "
+        "slice.",
+    )
+    lists = [to_list(which) for which, _ in found]
+    require(None not in lists, "Return the indices as a range or a list.")
+    parts = [[int(i) for i in which] for which in lists]
+    taken = sorted(i for part in parts for i in part)
+    require(
+        len({*taken}) == len(taken),
+        f"Of {n_tasks} tasks some are taken by two processes: {parts}.",
+    )
+    left = {*range(n_tasks)} - {*taken}
+    require(
+        not left,
+        f"Of {n_tasks} tasks nobody takes {sorted(left)}: rounding down loses "
+        "the rest.",
+    )
+    require(
+        taken == [*range(n_tasks)],
+        f"Indices should lie in 0..{n_tasks - 1}, but are {taken}.",
+    )
+    sizes = [len(part) for part in parts]
+    require(
+        max(sizes) - min(sizes) <= 1,
+        f"{n_tasks} tasks are dealt out as {sizes}, and all wait for the "
+        "slowest: sizes should differ by 1 at most.",
+    )
+    weights = [to_tensor(weight) for _, weight in found]
+    require(
+        all(w is not None and w.numel() == 1 for w in weights),
+        "The second of the pair should be a number.",
+    )
+    got = torch.stack([w.double().reshape(()) for w in weights])
+    told = f"With {world} processes and {sizes} tasks"
+    wrongs = (
+        (
+            [1 / world] * world,
+            "every process counts the same, so a task counts more in a small "
+            f"part: {sizes}.",
+        ),
+        (
+            sizes,
+            "the weights should add up to 1: divide by the number of tasks.",
+        ),
+        (
+            [1 / size for size in sizes],
+            "you divide by the size of the part, which its mean has done "
+            "already.",
+        ),
+        (
+            [1.0] * world,
+            f"the gradients are added up as they are: {world} means make "
+            f"{world} times the gradient.",
+        ),
+    )
+    right = torch.tensor(sizes).double() / n_tasks
+    if not torch.allclose(got, right):
+        for wrong, message in wrongs:
+            alike = torch.allclose(got, torch.tensor(wrong).double())
+            require(not alike, f"{told}, {message}")
+    compare(got, right, f"{told}, for the weights")
+
+
+def balanced(deal_out):
+    """Thirty times twenty tasks and more, some of them ten times as long."""
+    worst, by_turns = [], []
+    for number in range(30):
+        g = seeded(number)
+        n, world = whole(g, 20, 40), whole(g, 2, 5)
+        costs = (0.5 + normal(g, n).exp()).tolist()
+        parts = to_list(deal_out([*costs], world))
+        require(
+            parts is not None and len(parts) == world,
+            f"Return one list of indices for each of {world} processes.",
+        )
+        parts = [[int(i) for i in part] for part in parts]
+        taken = sorted(i for part in parts for i in part)
+        require(
+            taken == [*range(n)],
+            f"Each of the tasks 0..{n - 1} should be dealt out once.",
+        )
+        least = max(sum(costs) / world, max(costs))
+        worst.append(max(sum(costs[i] for i in p) for p in parts) / least)
+        turns = [sum(costs[rank::world]) for rank in range(world)]
+        by_turns.append(max(turns) / least)
+    mean, floor = (sum(found) / len(found) for found in (worst, by_turns))
+    require(
+        mean < 1.04,
+        f"The slowest process takes {mean:.3f} times what it must, on average "
+        f"over 30 problems; dealing in turns takes {floor:.3f}. Get below "
+        "1.04.",
     )
 
 
-_STEP = """
-def batched_step(weights, x, y, lr):
-    error = torch.einsum("nki,noi->nko", x, weights) - y
-    total = torch.einsum("nko,nki->{out}", error, x)
-    return {result}
-"""
-
-
-def _step(
-    result="weights - lr * 2 * total / error[0].numel()",
-    out="noi",
-):
-    return _STEP.format(result=result, out=out)
-
-
-_REPAID = """
-def repaid_after(price, slow, fast):
-    if slow <= fast:
-        return {never}
-    return {}
-"""
-
-
-def _repaid(
-    result="math.ceil(1000 * price / (slow - fast))", never="math.inf"
-):
-    return _REPAID.format(result, never=never)
-
-
-_SHARE = """
-def share(n_tasks, rank, world):
-    which = {which}
-    return which, {weight}
-"""
-
-
-def _share(which="range(rank, n_tasks, world)", weight="len(which) / n_tasks"):
-    return _SHARE.format(which=which, weight=weight)
-
-
-EXERCISES = {
-    "12.1": Exercise(
-        name="time_calls",
-        check=check_time_calls,
+EXERCISES = by_key(
+    Exercise(
+        "12.1",
+        "time_calls",
+        level=2,
+        minutes=10,
         hints=(
             "Three faults: the first call is in it, a mean, and no wait().",
             "start(), wait(); then, for each repeat: read the clock, "
             "start(), wait(), read it again. The median of those.",
         ),
-        solution=_time(),
+        solution=TIME,
+        first=first_device,
+        told="On a device that takes 9 s, then 1, 1.25, 7, 3 and 1.5 s, with "
+        "repeats = 5",
+        by_hand=lambda: 1.5 + LAUNCH,
+        draw=some_device,
+        look=counted,
         mistakes=(
             (
+                "",
                 """
 def time_calls(start, wait, clock, repeats):
     begun = clock()
@@ -328,26 +279,32 @@ def time_calls(start, wait, clock, repeats):
 """,
                 "was called 5 times",
             ),
+            ("clock()", "0.0", "never call clock()"),
             (
-                """
-def time_calls(start, wait, clock, repeats):
-    import time
-
-    times = []
-    for _ in range(repeats + 1):
-        begun = time.perf_counter()
-        start()
-        wait()
-        times.append(time.perf_counter() - begun)
-    return torch.tensor(times[1:]).median().item()
-""",
-                "never call clock()",
+                "        start()\n        wait()\n",
+                "        start()\n",
+                "You time how long it takes to hand the work over. Wait "
+                "before you read the clock again.",
             ),
-            (_time(after_call="pass"), "hand the work over"),
-            (_time(after_warm_up="pass"), "The warm-up is still running"),
-            (_time(result="sum(times) / repeats"), "This is the mean"),
-            (_time(result="min(times)"), "the luckiest call"),
             (
+                "    start()\n    wait()\n    times",
+                "    start()\n    times",
+                "The warm-up is still running when the clock starts: wait "
+                "for it, too.",
+            ),
+            (
+                "torch.tensor(times).median().item()",
+                "sum(times) / repeats",
+                "This is the mean, which one disturbed call spoils. Take the "
+                "median.",
+            ),
+            (
+                "torch.tensor(times).median().item()",
+                "min(times)",
+                "This is the luckiest call. Take the median.",
+            ),
+            (
+                "",
                 """
 def time_calls(start, wait, clock, repeats):
     start()
@@ -358,9 +315,11 @@ def time_calls(start, wait, clock, repeats):
     wait()
     return (clock() - begun) / repeats
 """,
-                "timed as one",
+                "All calls are timed as one, so the disturbed one is in it. "
+                "Time each, and take the median.",
             ),
             (
+                "",
                 """
 def time_calls(start, wait, clock, repeats):
     times = []
@@ -370,204 +329,282 @@ def time_calls(start, wait, clock, repeats):
         wait()
         times.append(clock() - begun)
     times.sort()
-    return (times[repeats // 2] + times[repeats // 2 + 1]) / 2
+    return (times[repeats // 2] + times[(repeats + 1) // 2]) / 2
 """,
-                "among those you take the median of",
+                "The first call is among those you take the median of.",
             ),
         ),
     ),
-    "12.2": Exercise(
-        name="batched_step",
-        check=check_batched_step,
+    Exercise(
+        "12.2",
+        "batched_step",
+        level=2,
+        minutes=15,
+        the_one=True,
         hints=(
             'The prediction is torch.einsum("nki,noi->nko", x, weights).',
             'With error = prediction - y: torch.einsum("nko,nki->noi", '
             "error, x), times 2, over the number of errors of one task.",
         ),
-        solution=_step(),
+        solution=STEP,
+        first=two_models,
+        told="For two models with weights 1 and 2, x = 1, 3 and y = 0, with "
+        "lr = 0.05",
+        by_hand=lambda: torch.tensor([0.5, 1.0]).view(2, 1, 1),
+        draw=step_problem,
+        orders=1,
         mistakes=(
-            (_step("lr * 2 * total / error[0].numel() / lr"), "the gradient."),
-            (_step("weights + lr * 2 * total / error[0].numel()"), "uphill"),
-            (_step(out="oi"), "keep n in the result"),
             (
-                _step("weights - lr * 2 * total.mean(0) / error[0].numel()"),
-                "the average step of all",
+                "weights - lr * 2 * total",
+                "2 * total",
+                "This is the gradient. Return the weights after the step.",
+            ),
+            ("weights - lr", "weights + lr", "You walk uphill: subtract."),
+            (
+                "->noi",
+                "->oi",
+                "Every task takes the sum of all tasks' steps: keep n in the "
+                "result of einsum.",
             ),
             (
-                _step("weights - lr * 2 * total / error.numel()"),
-                "by the number of tasks as well",
+                "* total /",
+                "* total.mean(0) /",
+                "Every task takes the average step of all tasks. In the "
+                "inner loop each goes its own way.",
             ),
             (
-                _step("weights - lr * total / error[0].numel()"),
-                "square's derivative",
-            ),
-            (_step("weights - lr * 2 * total"), "the summed loss"),
-            (
-                _step("weights - lr * 2 * total / x.shape[1]"),
-                "by the examples only",
+                "error[0].numel()",
+                "error.numel()",
+                "You divide by the number of tasks as well. A task's loss is "
+                "a mean over its own errors.",
             ),
             (
-                _step("weights - lr * 2 * total / weights[0].numel()"),
-                "the number of weights",
+                "lr * 2 *",
+                "lr *",
+                "The 2 of the square's derivative is missing.",
             ),
             (
-                _step("weights - lr * 2 * total / x[0].numel()"),
-                "the numbers in a task's x",
+                " / error[0].numel()",
+                "",
+                "This is the step of the summed loss: divide by the number "
+                "of errors of one task, examples times outputs.",
             ),
             (
-                _step("weights - lr * 2 * total.mT / error[0].numel()"),
-                "Inputs and outputs are swapped",
+                "error[0].numel()",
+                "x.shape[1]",
+                "You divide by the examples only; the loss is a mean over "
+                "examples and outputs.",
             ),
             (
-                _step("weights.sub_(lr * 2 * total / error[0].numel())"),
-                "changed weights itself",
+                "error[0].numel()",
+                "weights[0].numel()",
+                "You divide by the number of weights. The loss is a mean "
+                "over errors: examples times outputs.",
+            ),
+            (
+                "error[0].numel()",
+                "x[0].numel()",
+                "You divide by the numbers in a task's x. The loss is a mean "
+                "over errors: examples times outputs.",
+            ),
+            (
+                "* total /",
+                "* total.mT /",
+                "Inputs and outputs are swapped: weights has shape (tasks, "
+                "out, in).",
+            ),
+            (
+                "    return weights - lr * 2 * total / error[0].numel()",
+                "    return weights.sub_(lr * 2 * total / error[0].numel())",
+                "You changed weights itself",
             ),
         ),
     ),
-    "12.3": Exercise(
-        name="repaid_after",
-        check=check_repaid_after,
+    Exercise(
+        "12.3",
+        "repaid_after",
+        level=1,
+        minutes=5,
         hints=(
             "One iteration saves slow - fast milliseconds.",
             "math.ceil(1000 * price / (slow - fast)), if anything is saved.",
         ),
-        solution=_repaid(),
+        solution=REPAID,
+        first=lambda: (4.0, 3.0, 0.5),
+        told="For 4 s, repaid by 3 ms against 0.5 ms",
+        by_hand=lambda: 1600,
+        draw=price_problem,
+        draws=12,
         mistakes=(
-            (_repaid("price / (slow - fast)"), "in different units: 1 s"),
             (
-                _repaid("math.ceil(price / (slow - fast))"),
-                "units, and you round",
+                "math.ceil(1000 * price / (slow - fast))",
+                "price / (slow - fast)",
+                "Price and gain are in different units: 1 s is 1000 ms.",
             ),
             (
-                _repaid("math.ceil(1000 * price / fast)"),
-                "by what a compiled",
-            ),
-            (_repaid("1000 * price / slow"), "what an iteration took. "),
-            (
-                _repaid("math.ceil(1000 * price / slow)"),
-                "took, rounded up",
+                "1000 * price",
+                "price",
+                "Price and gain are in different units, and you round: 1 s "
+                "is 1000 ms.",
             ),
             (
-                _repaid("1000 * price / (slow / fast)"),
-                "by difference, not by ratio.",
+                "(slow - fast)",
+                "fast",
+                "You divide by what a compiled iteration takes. What counts "
+                "is what it saves.",
             ),
             (
-                _repaid("math.ceil(1000 * price * fast / slow)"),
-                "ratio that is rounded up",
+                "(slow - fast)",
+                "slow",
+                "You divide by what an iteration took. What counts is what "
+                "it saves.",
             ),
-            (_repaid("int(1000 * price / (slow - fast))"), "2 ms are still"),
-            (_repaid("1000 * price / (slow - fast)"), "two thirds"),
             (
-                _repaid("int(1000 * price / (slow - fast)) + 1"),
-                "needs no rounding up",
+                "(slow - fast)",
+                "(slow / fast)",
+                "Times are saved by difference, not by ratio.",
             ),
-            (_repaid("round(1000 * price / (slow - fast))"), "1 ms is still"),
             (
-                _repaid("math.ceil((1000 * price - fast) / (slow - fast))"),
-                "off the price",
+                "math.ceil(",
+                "int(",
+                "You round down: after so many iterations something is still "
+                "missing.",
             ),
-            (_repaid(never="0"), "nothing is saved"),
             (
-                """
-def repaid_after(price, slow, fast):
-    return math.ceil(1000 * price / (slow - fast))
-""",
-                "Equal times divide by zero",
+                "math.ceil(1000 * price / (slow - fast))",
+                "1000 * price / (slow - fast)",
+                "Nobody runs a part of an iteration: round up, to a whole "
+                "number.",
+            ),
+            (
+                "math.ceil(1000 * price / (slow - fast))",
+                "int(1000 * price / (slow - fast)) + 1",
+                "A number that divides evenly needs no rounding up.",
+            ),
+            ("math.ceil(", "round(", "You round to the nearest: round up."),
+            (
+                "return math.inf",
+                "return 0",
+                "Where nothing is saved, the price never comes back: return "
+                "math.inf.",
+            ),
+            (
+                "    if slow <= fast:\n        return math.inf\n",
+                "",
+                "Where nothing is saved, look before you divide.",
             ),
         ),
     ),
-    "12.4": Exercise(
-        name="share",
-        check=check_share,
+    Exercise(
+        "12.4",
+        "share",
+        level=2,
+        minutes=10,
         hints=(
             "n_tasks // world forgets the rest; range can take steps.",
             "range(rank, n_tasks, world), and its length over n_tasks.",
         ),
-        solution=_share(),
+        solution=SHARE,
+        prove=shares_out,
         mistakes=(
             (
-                _share(
-                    "range(rank * (n_tasks // world), "
-                    "(rank + 1) * (n_tasks // world))",
-                    "1 / world",
-                ),
+                "range(rank, n_tasks, world)",
+                "range(rank * (n_tasks // world), (rank + 1) * (n_tasks // "
+                "world))",
                 "Of 10 tasks nobody takes",
             ),
             (
-                _share("range(rank * 2, n_tasks if rank == 3 else rank*2+2)"),
+                "range(rank, n_tasks, world)",
+                "range(rank * (n_tasks // world), n_tasks if rank == world - "
+                "1 else (rank + 1) * (n_tasks // world))",
                 "the slowest",
             ),
             (
-                _share(
-                    "range(rank * (n_tasks // world), "
-                    "(rank + 1) * -(-n_tasks // world))",
-                ),
+                "range(rank, n_tasks, world)",
+                "range(rank * (n_tasks // world), (rank + 1) * -(-n_tasks // "
+                "world))",
                 "taken by two processes",
             ),
-            (_share(weight="1 / world"), "counts the same"),
-            (_share(weight="len(which)"), "should add up to 1"),
-            (_share(weight="1 / len(which)"), "has done already"),
-            (_share(weight="1"), "times the gradient"),
-            (_share("slice(rank, None, world)", "1 / world"), "not a slice"),
+            ("len(which) / n_tasks", "1 / world", "counts the same"),
+            ("len(which) / n_tasks", "len(which)", "should add up to 1"),
+            ("len(which) / n_tasks", "1 / len(which)", "has done already"),
+            ("len(which) / n_tasks", "1", "times the gradient"),
             (
-                _share("range(rank, n_tasks, 4)", "len(which) / n_tasks"),
-                "Of 7 tasks",
+                "range(rank, n_tasks, world)\n"
+                "    return which, len(which) / n_tasks",
+                "slice(rank, None, world)\n    return which, 1",
+                "not a slice",
             ),
+            ("n_tasks, world)\n", "n_tasks, 4)\n", "Of 7 tasks"),
             (
-                """
-def share(n_tasks, rank, world):
-    return range(rank, n_tasks, world)
-""",
+                "return which, len(which) / n_tasks",
+                "return which",
                 "Return a pair",
             ),
         ),
     ),
-}
+    Exercise(
+        "12.5",
+        "deal_out",
+        level=2,
+        minutes=15,
+        hints=(
+            "A long task that comes last ruins a fair deal. In which order "
+            "would you deal?",
+            "Longest first, each to whoever has least so far.",
+        ),
+        example=DEAL,
+        prove=balanced,
+        mistakes=(
+            (
+                "key=lambda i: -costs[i]",
+                "key=lambda i: costs[i]",
+                "Get below 1.04",
+            ),
+            ("parts[least].append(i)", "parts[0].append(0)", "dealt out once"),
+            ("    return parts", "    return parts[:-1]", "one list of"),
+        ),
+    ),
+)
 
 QUIZ = (
-    Question(
-        "A meta-iteration of 4 tasks with a large CNN takes 2 s. vmap instead "
-        "of the loop changes nothing. Why?",
+    ask(
+        "A meta-iteration of 4 tasks with a large CNN takes 2 s. vmap "
+        "instead of the loop changes nothing. What is the likeliest reason?",
         (
-            (
-                "vmap does not work on convolutions.",
-                "It does; the numbers are the same.",
-            ),
-            (
-                "Arithmetic takes the time, not the calls.",
-                "vmap saves calls. The arithmetic stays what it was.",
-            ),
-            (
-                "Four tasks are too few to be stacked.",
-                "On the sinusoid network four tasks gain already.",
-            ),
+            "Arithmetic takes the time, not the calls.",
+            "vmap saves calls. The arithmetic stays what it was.",
         ),
-        right=1,
-    ),
-    Question(
-        "The same code takes 3 ms and, once more, 5 ms. A change brings it to "
-        "4 ms. Is it faster?",
         (
-            ("Yes, than 5.", "And slower than 3. The noise is larger."),
-            (
-                "Time both in turn, in one run, and compare the medians.",
-                "What slows the machine then slows both.",
-            ),
-            ("Take the fastest of each.", "That reports the luckiest moment."),
+            "vmap does not work on convolutions.",
+            "It does; the numbers are the same.",
         ),
-        right=1,
+        (
+            "Four tasks are too few to be stacked.",
+            "On the sinusoid network four tasks gain already.",
+        ),
     ),
-    Question(
+    ask(
+        "The same code takes 3 ms and, once more, 5 ms. A change brings it "
+        "to 4 ms. How do you learn whether that is faster?",
+        (
+            "Time both in turn, in one run, and compare the medians.",
+            "What slows the machine then slows both.",
+        ),
+        (
+            "You cannot: 4 lies between.",
+            "You can, if you measure often enough to see through the noise.",
+        ),
+        ("Take the fastest of each.", "That reports the luckiest moment."),
+    ),
+    ask(
         "Memory is full at 32 tasks and 5 second-order inner steps. What "
         "keeps the gradient exactly what it is?",
         (
-            ("Fewer inner steps.", "That is another meta-loss."),
-            ("first_order=True.", "Flat memory, but another gradient."),
-            (
-                "tasks_at_once=8.",
-                "A mean over parts, weighted by their size, is the mean.",
-            ),
+            "tasks_at_once=8.",
+            "A mean over parts, weighted by their size, is the mean.",
         ),
-        right=2,
+        ("Fewer inner steps.", "That is another meta-loss."),
+        ("first_order=True.", "Flat memory, but another gradient."),
     ),
 )

@@ -1,99 +1,26 @@
-"""Exercises: `check` an answer, ask for a `hint`, read the `solution`.
+"""What a chapter calls: `check` an answer, ask for a `hint`, a `solution`.
 
 Each chapter's content is in a file of its own, `ch03.py` and so on, with
 `EXERCISES` by key and the questions of its `QUIZ`.
 """
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable
 from html import escape
 from importlib import import_module
-from numbers import Real
-from typing import NamedTuple
+from pathlib import Path
 
-import torch
 from IPython.display import display
-from torch import Tensor
 
+from mamlkit.exercises import progress
+from mamlkit.exercises.compare import Wrong
+from mamlkit.exercises.exercise import Exercise, Question
 
-class Exercise(NamedTuple):
-    """A function for the learner to write.
-
-    Attributes:
-        name: what the function is called.
-        check: called with the answer; raises `Wrong` at the first fault.
-        hints: from vague to plain.
-        solution: code that defines `name`.
-        mistakes: (code that defines `name` wrongly, a phrase that only the
-            message about this mistake contains); tests use them.
-    """
-
-    name: str
-    check: Callable[[Callable], None]
-    hints: tuple[str, ...]
-    solution: str
-    mistakes: tuple[tuple[str, str], ...]
-
-
-class Question(NamedTuple):
-    """A quiz question; `options` are (answer, explanation) pairs."""
-
-    text: str
-    options: tuple[tuple[str, str], ...]
-    right: int
-
-
-class Wrong(Exception):  # noqa: N818
-    """An answer's first fault, told to the learner."""
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise `Wrong(message)` unless `holds`."""
-    if not holds:
-        raise Wrong(message)
-
-
-def compare(
-    actual: object,
-    expected: Tensor,
-    what: str,
-    misconceptions: Sequence[tuple[Tensor, str]] = (),
-) -> None:
-    """Compare a result with the right one: shape, finite, then value.
-
-    Args:
-        actual: what the learner's function returned.
-        expected: the right tensor.
-        what: how the message calls it, "the adapted w".
-        misconceptions: (wrong tensor, the message to whoever gets it).
-
-    Raises:
-        Wrong: at the first difference.
-    """
-    require(
-        actual is not None,
-        f"{what} should be a tensor, but your function returns nothing.",
-    )
-    require(
-        isinstance(actual, Tensor),
-        f"{what} should be a tensor, but is a {type(actual).__name__}.",
-    )
-    got, want = tuple(actual.shape), tuple(expected.shape)
-    require(got == want, f"{what} should have shape {want}, but has {got}.")
-    actual = actual.detach().to(expected.dtype)
-    require(actual.isfinite().all(), f"{what} is not finite: {actual}.")
-    if torch.allclose(actual, expected, rtol=1e-4, atol=1e-6):
-        return
-    for wrong, message in misconceptions:
-        same_shape = wrong.shape == actual.shape
-        if same_shape and torch.allclose(actual, wrong, rtol=1e-4, atol=1e-6):
-            raise Wrong(message)
-    raise Wrong(f"{what} should be {_short(expected)}, got {_short(actual)}.")
-
-
-def as_scalar(value: object) -> object:
-    """Make a plain number a tensor; leave anything else as it is."""
-    number = isinstance(value, Real) and not isinstance(value, bool)
-    return torch.tensor(float(value)) if number else value
+# What was done in this kernel: a solution comes after a hint or two tries,
+# and the chapter whose exercises were checked is the one that is open.
+_hinted: set[str] = set()
+_tries: Counter[str] = Counter()
+_checked: set[str] = set()
 
 
 def check(key: str, answer: Callable) -> None:
@@ -104,28 +31,21 @@ def check(key: str, answer: Callable) -> None:
         answer: the learner's function.
     """
     exercise = find_exercise(key)
+    _checked.add(key.split(".")[0])
     try:
         exercise.check(answer)
     except NotImplementedError:
-        help_ = f'Stuck? hint("{key}"), then solution("{key}").'
+        help_ = f'Stuck? hint("{key}")'
+        help_ += f', then solution("{key}").' if exercise.solution else "."
         _card(key, "not started", f"Write {exercise.name} above. {help_}")
+        return
     except Wrong as fault:
-        _card(key, "wrong", str(fault))
-    except Exception as error:
-        text = str(error).strip().split("\n")[0]
-        if "does not require grad" in text:
-            text += (
-                ". What you differentiate keeps no trace: use "
-                "torch.func.grad, which needs none."
-            )
-        if "functorch transform" in text:
-            text = (
-                "requires_grad_ within torch.func. Use torch.func.grad: "
-                "it needs no requires_grad."
-            )
-        _card(key, "wrong", f"It raised {type(error).__name__}: {text}")
+        verdict, message = "wrong", str(fault)
     else:
-        _card(key, "passed", "All checks hold.")
+        verdict, message = "passed", "All checks hold."
+    _tries[key] += 1
+    _card(key, verdict, message)
+    progress.keep(key, verdict)
 
 
 def hint(key: str, number: int = 1) -> None:
@@ -133,12 +53,71 @@ def hint(key: str, number: int = 1) -> None:
     hints = find_exercise(key).hints
     if not 1 <= number <= len(hints):
         raise ValueError(f"exercise {key} has hints 1 to {len(hints)}")
+    _hinted.add(key)
     print(f"Hint {number} of {len(hints)}: {hints[number - 1]}")
 
 
 def solution(key: str) -> None:
-    """Print the solution."""
-    print(find_exercise(key).solution.strip())
+    """Print the solution, after a hint or two tries."""
+    exercise = find_exercise(key)
+    if not exercise.solution:
+        print(
+            f"Exercise {key} is open: many answers are right, and none is "
+            f'given. There are {len(exercise.hints)} hints: hint("{key}"), '
+            f'hint("{key}", {len(exercise.hints)}).'
+        )
+    elif key in _hinted or _tries[key] >= 2 or progress.passed(key):
+        print(exercise.solution.strip())
+    else:
+        print(
+            f'A hint first? hint("{key}"). After it, or after two tries, '
+            f'solution("{key}") shows the solution.'
+        )
+
+
+def show_progress() -> None:
+    """Print what is done of this chapter's exercises, if there is a reader."""
+    if not progress.somebody_is_there():
+        return
+    path = progress.progress_path()
+    try:
+        verdicts = progress.read_verdicts(path)
+    except (OSError, ValueError) as fault:
+        print(f"No progress to show: {fault}")
+        return
+    for chapter in sorted(_checked, key=int):
+        print(f"Your exercises: {progress_line(chapter, verdicts)}")
+    if verdicts:
+        print(f"Remembered in {path}; `mamlkit progress` shows all chapters.")
+
+
+def progress_line(chapter: str, verdicts: dict[str, str]) -> str:
+    """Say what is done of a chapter, "3.1 ✓  3.2 ✗  3.3 ○: 1 of 3 done".
+
+    The exercise to do, if it is but one, has a star.
+
+    Args:
+        chapter: its number.
+        verdicts: "passed" or "wrong" by exercise.
+    """
+    exercises = find_exercises(chapter)
+    marks = {"passed": "✓", "wrong": "✗"}
+    parts = [
+        f"{e.key}{'★' * e.the_one} {marks.get(verdicts.get(e.key), '○')}"
+        for e in exercises
+    ]
+    done = sum(verdicts.get(e.key) == "passed" for e in exercises)
+    return f"{'  '.join(parts)}: {done} of {len(exercises)} done"
+
+
+def progress_table(verdicts: dict[str, str]) -> str:
+    """A line for each chapter, and the sum."""
+    folder = Path(__file__).parent
+    chapters = sorted(path.stem[2:] for path in folder.glob("ch*.py"))
+    lines = [f"{n}  {progress_line(n, verdicts)}" for n in chapters]
+    keys = {e.key for n in chapters for e in find_exercises(n)}
+    done = sum(verdicts.get(key) == "passed" for key in keys)
+    return "\n".join([*lines, f"{done} of {len(keys)} exercises done"])
 
 
 def find_exercise(key: str) -> Exercise:
@@ -153,6 +132,11 @@ def find_exercise(key: str) -> Exercise:
         raise ValueError(f"there is no exercise {key!r}") from None
 
 
+def find_exercises(chapter: str) -> tuple[Exercise, ...]:
+    """Look up a chapter's exercises, in order."""
+    return tuple(_chapter(chapter).EXERCISES.values())
+
+
 def find_quiz(chapter: str) -> tuple[Question, ...]:
     """Look up a chapter's questions."""
     return _chapter(chapter).QUIZ
@@ -163,14 +147,6 @@ def _chapter(number: str):
         return import_module(f"mamlkit.exercises.ch{int(number):02d}")
     except (ModuleNotFoundError, ValueError):
         raise ValueError(f"chapter {number!r} has no exercises") from None
-
-
-def _short(tensor: Tensor) -> str:
-    rounded = [round(value, 4) for value in tensor.flatten().tolist()]
-    if tensor.dim() == 0:
-        return str(rounded[0])
-    more = ", ..." if len(rounded) > 6 else ""
-    return f"[{', '.join(map(str, rounded[:6]))}{more}]"
 
 
 def _card(key: str, verdict: str, message: str) -> None:

@@ -1,7 +1,7 @@
-"""The parts of README.md that are made from the project's files.
+"""The parts of README.md and data/README.md made from the project's files.
 
-`python -m mamlkit.publish.readme` writes the map of chapters, the results
-table and the picture; a test holds README.md to them.
+`python -m mamlkit.publish.readme` writes the map of chapters, the tables of
+results and the picture; a test holds both files to them.
 """
 
 import base64
@@ -12,6 +12,7 @@ from pathlib import Path
 from mamlkit.course.chapters import chapter_map, find_chapters, read
 from mamlkit.paths import RESULTS, ROOT
 
+FILES = (ROOT / "README.md", ROOT / "data" / "README.md")
 PICTURE = ROOT / "data" / "readme.png"
 # The chapter whose picture README shows, and which of its pictures.
 PICTURE_FROM = ("04_differentiate_through_learning", -1)
@@ -19,8 +20,8 @@ PICTURE_FROM = ("04_differentiate_through_learning", -1)
 # row label, result file, row name
 TABLE = (
     ("Sinusoid, 5-shot error after 1 step", "sinusoid", "mse_5shot_after_1"),
-    ("… after 5 steps", "sinusoid", "mse_5shot_after_5"),
-    ("… after 10 steps", "sinusoid", "mse_5shot_after_10"),
+    ("Sinusoid, after 5 steps", "sinusoid", "mse_5shot_after_5"),
+    ("Sinusoid, after 10 steps", "sinusoid", "mse_5shot_after_10"),
     (
         "… pretrained on all tasks, after 1 step",
         "sinusoid",
@@ -53,18 +54,55 @@ TABLE = (
         for name in (f"omniglot_mlp_5way_{shots}shot",)
     ),
     *(
+        (f"… {ways}-way {shots}-shot, {label}", name, "accuracy")
+        for method, label in (
+            ("fixed", "MAML as in the paper, α fixed"),
+            ("fomaml", "FOMAML"),
+            ("reptile", "Reptile"),
+            ("imaml", "iMAML"),
+            ("anil", "ANIL"),
+        )
+        for ways in (5, 20)
+        for shots in (1, 5)
+        for name in (f"omniglot_{method}_{ways}way_{shots}shot",)
+    ),
+    *(
         (
             f"{label}, return after {steps} step{'s'[: steps != 1]}",
             "navigation",
             f"{prefix}return_after_{steps}",
         )
-        for label, prefix in (("2D navigation", ""), ("… joint training",
-                                                       "pretrained_"))
+        for label, prefix in (
+            ("2D navigation", ""),
+            ("2D navigation, joint training", "pretrained_"),
+        )
         for steps in (1, 2, 3)
     ),
 )  # fmt: skip
-# Half-widths of the paper's 95 % intervals, Table 1.
+# What README shows of it: one row for each table of the paper, and a rival.
+SHORT = (
+    ("sinusoid", "mse_5shot_after_1"),
+    ("sinusoid", "mse_5shot_after_10"),
+    ("omniglot_5way_1shot", "accuracy"),
+    ("omniglot_5way_5shot", "accuracy"),
+    ("omniglot_20way_1shot", "accuracy"),
+    ("omniglot_20way_5shot", "accuracy"),
+    ("navigation", "return_after_1"),
+    ("navigation", "return_after_3"),
+    ("navigation", "pretrained_return_after_3"),
+)
+# Half-widths of the papers' 95 % intervals: Finn et al., Table 1; Nichol et
+# al., Table 1; Rajeswaran et al., Table 2; Raghu et al., Table 2.
 PAPER_INTERVALS = {
+    "omniglot_fixed_5way_1shot": 0.4,
+    "omniglot_fixed_5way_5shot": 0.1,
+    "omniglot_fixed_20way_1shot": 0.3,
+    "omniglot_fixed_20way_5shot": 0.2,
+    "omniglot_fomaml_5way_1shot": 0.5,
+    "omniglot_fomaml_20way_1shot": 0.5,
+    "omniglot_imaml_5way_1shot": 0.4,
+    "omniglot_imaml_20way_1shot": 0.4,
+    "omniglot_anil_20way_1shot": 0.5,
     "omniglot_5way_1shot": 0.4,
     "omniglot_5way_5shot": 0.1,
     "omniglot_20way_1shot": 0.3,
@@ -74,22 +112,27 @@ PAPER_INTERVALS = {
 }
 
 
-def results_table(folder: Path = RESULTS) -> str:
-    """Make the table of published and own numbers that exist."""
+def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
+    """Make the table of published and own numbers that exist.
+
+    Args:
+        folder: of the results.
+        short: only the rows of `SHORT`.
+    """
     lines = [
         "| experiment | paper | ours | alone | tasks |",
         "|---|---|---|---|---|",
     ]
     for label, experiment, name in TABLE:
         path = folder / f"{experiment}.json"
-        if not path.exists():
+        if not path.exists() or short and (experiment, name) not in SHORT:
             continue
         rows = {r["name"]: r for r in json.loads(path.read_text())["rows"]}
         if name not in rows:
             continue
         row = rows[name]
         ours = f"{row['value']:.2f} ± {row['interval']:.2f}"
-        paper, alone = str(row["paper"]), ""
+        paper, alone = "" if row["paper"] is None else str(row["paper"]), ""
         if experiment in PAPER_INTERVALS:
             paper += f" ± {PAPER_INTERVALS[experiment]}"
         if "accuracy_non_transductive" in rows:
@@ -113,9 +156,10 @@ def speed_table(folder: Path = RESULTS) -> str:
 
 
 def fill(text: str) -> str:
-    """Put the generated parts between README's markers."""
+    """Put the generated parts between a file's markers."""
     parts = {
-        "results": results_table(),
+        "results": results_table(short=True),
+        "all results": results_table(),
         "speed": speed_table(),
         "map": chapter_map(),
     }
@@ -130,9 +174,10 @@ def fill(text: str) -> str:
 
 
 def main() -> None:
-    """Rewrite README.md and its picture."""
-    readme = ROOT / "README.md"
-    readme.write_text(fill(readme.read_text()))
+    """Rewrite both files and the picture."""
+    for path in FILES:
+        text = fill(path.read_text(encoding="utf-8"))
+        path.write_text(text, encoding="utf-8")
     chapter, which = PICTURE_FROM
     notebook = read(*find_chapters([chapter]))
     pictures = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mamlkit.course.chapters import code_cells, code_hash, read
+from mamlkit.course.chapters import code_cells, code_hash, folds, read
 from mamlkit.paths import BUILD, ROOT, replacing
 from mamlkit.publish.report import failed
 from mamlkit.publish.runner import execute
@@ -75,8 +75,9 @@ def take_outputs(nb: NotebookNode, executed: NotebookNode) -> None:
     outputs = {cell.id: cell.get("outputs", []) for cell in executed.cells}
     count = 0
     for cell in nb.cells:
-        tags = cell.metadata.get("tags")
-        cell.metadata = NotebookNode({"tags": tags} if tags else {})
+        tags = cell.metadata.get("tags", [])
+        kept = {"tags": tags} if tags else {}
+        cell.metadata = nbformat.from_dict(kept | folds(tags))
         if cell.cell_type == "code":
             count += 1
             cell.execution_count = count
@@ -101,8 +102,9 @@ def output_faults(nb: NotebookNode, size: int) -> list[str]:
 
     Returns:
         one line a fault: stale outputs, counts other than 1..n, an error,
-        stderr, a widget, a progress bar, an injected cell, a path or an
-        address of this machine, a picture without alt text, a file too big.
+        stderr, a widget, a progress bar, an injected cell, a cell that is
+        folded otherwise than its tags say, a path or an address of this
+        machine, a picture without alt text, a file too big.
     """
     faults = []
     code = code_cells(nb)
@@ -116,9 +118,12 @@ def output_faults(nb: NotebookNode, size: int) -> list[str]:
     if extra:
         faults.append(f"notebook metadata {sorted(extra)}")
     for number, cell in enumerate(nb.cells):
-        extra = sorted(cell.metadata.keys() - {"tags"})
+        extra = sorted(cell.metadata.keys() - {"tags", "jupyter"})
         if extra:
             faults.append(f"cell {number}: metadata {extra}")
+        wanted = folds(cell.metadata.get("tags", [])).get("jupyter", {})
+        if cell.metadata.get("jupyter", {}) != wanted:
+            faults.append(f"cell {number}: folded otherwise than its tags say")
         if "injected-parameters" in cell.metadata.get("tags", []):
             faults.append(f"cell {number} was injected by papermill")
         for output in cell.get("outputs", []):
@@ -155,7 +160,10 @@ def _clean(outputs: list[NotebookNode], count: int) -> list[NotebookNode]:
     for output in outputs:
         data = output.get("data", {})
         if _WIDGET in data:
-            continue
+            # A play brings its state as HTML; others are nothing unless live.
+            if "text/html" not in data:
+                continue
+            del data[_WIDGET]
         if output.get("name") == "stderr":
             lines = re.split(r"[\r\n]+", output.text)
             rest = [s for s in lines if s.strip() and not _BAR.search(s)]

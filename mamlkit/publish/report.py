@@ -4,7 +4,7 @@ What a chapter claims is in the metadata of its last output, put there by
 `mamlkit.course.claims`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -66,7 +66,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def claims_table(by_seed: dict[int, Sequence[Outcome]]) -> str:
+def claims_table(by_seed: Mapping[int, Sequence[Outcome]]) -> str:
     """Lay out every claim with its verdict and measurement for each seed."""
     lines = []
     for number, first in enumerate(by_seed[0]):

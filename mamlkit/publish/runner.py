@@ -169,7 +169,6 @@ def run(
         outcomes.append(execute(path, folder, settings))
         done = outcomes[-1].error or "done"
         print(f"{head}: {outcomes[-1].seconds} s, {done}", flush=True)
-    print(table(outcomes))
     report = {
         "scale": scale,
         "seed": seed,
@@ -179,7 +178,9 @@ def run(
         ],
     }
     target = (folder if out else BUILD) / "report.json"
-    target.write_text(json.dumps(report, indent=1) + "\n")
+    target.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    # Last, as a console may refuse characters, or be gone.
+    print(table(outcomes))
     return outcomes
 
 

@@ -21,6 +21,8 @@ EXPERIMENTS = (
     "sinusoid",
     "omniglot",
     "variants",
+    "features",
+    "inner_products",
     "navigation",
     "speed",
     "in_context",

@@ -2,7 +2,7 @@
 
 A transformer that reads its task from the prompt, MAML, context parameters
 (CAVIA), fine-tuning, and the closed form, on the same tasks: inside the family
-that all were trained on, and under seven shifts. Five trainings of each.
+that all were trained on, and under seven shifts. Several trainings of each.
 """
 
 import time
@@ -13,44 +13,32 @@ import torch
 
 from mamlkit.checkpoint import save_checkpoint
 from mamlkit.paths import CHECKPOINTS
-from mamlkit.reproduce import row, write_result
-from mamlkit.reproduce.in_context_characters import character_rows
+from mamlkit.reproduce import write_result
 from mamlkit.reproduce.in_context_link import link_rows
 from mamlkit.reproduce.in_context_methods import (
     TEST_SEED,
-    VALIDATION_SEED,
     closed_form,
     descend,
     prompted,
     wave_basis,
 )
 from mamlkit.reproduce.in_context_trainings import (
-    CANDIDATES,
     TRAININGS,
     cpu_seconds,
     train,
 )
 from mamlkit.reproduce.judge_in_context import (
     judge,
-    start_from,
     start_of,
     tasks_of,
     transformer,
 )
 
-SHORT = 10_000  # iterations of a candidate
-
 
 def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
-    add("--seeds", type=int, default=5, help="trainings of each method")
-    add(
-        "--choose",
-        action="store_true",
-        help="short trainings of the candidates for MAML at its best and for "
-        "CAVIA, to in_context_choices.json, instead",
-    )
+    add("--seeds", type=int, default=3, help="trainings of each method")
 
 
 def milliseconds(act, seconds: float = 0.5) -> float:
@@ -118,74 +106,29 @@ def training_costs(seeds: range) -> dict[str, dict[str, float]]:
     return found
 
 
-def choose(args: Namespace) -> None:
-    """Train every candidate briefly; write what each reaches.
-
-    A row is the error with 5 or 10 points after 1, 5 and 10 steps, at the
-    best of three rates, on tasks that no test uses.
-    """
-    rows, begun = [], time.perf_counter()
-    for name, settings in CANDIDATES.items():
-        short = settings | {"iterations": SHORT}
-        try:
-            train(f"choice_{name}", args.seed, short)
-        except FloatingPointError:  # of its training
-            print(name, "diverged", flush=True)
-            continue
-        start, loss_fn = start_from(f"choice_{name}", args.seed, short)
-        for k_shot in (5, 10):
-            tasks = tasks_of("", k_shot, 500, VALIDATION_SEED)
-            each = torch.stack([
-                descend(
-                    start, loss_fn, loss_fn, tasks,
-                    lr=settings["inner_lr"] * factor, at=(1, 5, 10),
-                )
-                for factor in (0.3, 1.0, 3.0)
-            ])  # fmt: skip
-            best = each.mean(1).argmin(0)
-            for i, steps in enumerate((1, 5, 10)):
-                values = each[best[i], :, i]
-                what = f"{name}_mse_{k_shot}shot_after_{steps}"
-                rows.append(row(what, values))
-                print(what, rows[-1]["value"], flush=True)
-    write_result(
-        "in_context_choices",
-        settings={"iterations": SHORT},
-        seed=args.seed,
-        seconds=time.perf_counter() - begun,
-        curve=[],
-        rows=rows,
-    )
-
-
 def run(args: Namespace) -> None:
     """Train, choose, judge; write in_context.json and in_context.pt."""
     torch.set_num_threads(1)
-    if args.choose:
-        choose(args)
-        return
     seeds = range(args.seed, args.seed + args.seeds)
-    for name, settings in TRAININGS.items():
-        for seed in seeds:
+    for seed in seeds:
+        for name, settings in TRAININGS.items():
             train(name, seed, settings)
     history = train("transformer", seeds[0], TRAININGS["transformer"])
     every = TRAININGS["transformer"]["iterations"] // 200
     means = torch.tensor(history.loss).view(-1, every).mean(1).tolist()
     rows, chosen = judge(seeds)
-    characters, character_choices = character_rows(seeds)
     path = write_result(
         "in_context",
         settings={
             "seeds": args.seeds,
             "chosen": chosen,
-            "characters_chosen": character_choices,
             "training": training_costs(seeds),
             "costs": costs(),
         },
         seed=args.seed,
         seconds=history.seconds,
         curve=[[(i + 1) * every, round(m, 4)] for i, m in enumerate(means)],
-        rows=[*rows, *characters, *link_rows(seeds)],
+        rows=[*rows, *link_rows(seeds)],
     )
     save_checkpoint(
         CHECKPOINTS / "in_context.pt",

@@ -36,6 +36,7 @@ def jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     places = F.affine_grid(
         torch.stack(rows, 1), list(images.shape), align_corners=False
     )
+    places = places.to(images.device)
     return F.grid_sample(images, places, align_corners=False)
 
 

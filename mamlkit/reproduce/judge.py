@@ -1,24 +1,47 @@
 """Accuracies of adapted classifiers, on as many tasks as you like."""
 
+from collections import deque
+from collections.abc import Callable, Iterator
+
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from mamlkit.evaluate import adaptation_curve, functional_accuracy
+from mamlkit.evaluate import functional_accuracy
 from mamlkit.evaluate import one_by_one as alone
-from mamlkit.inner import Params, adapt, functional_loss
-from mamlkit.tasks import Tasks, in_chunks, map_tasks
+from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.tasks import Batch, Tasks, in_chunks, map_tasks
 
 CHUNK = 25  # tasks judged at once, for the memory's sake
 IMAGES = 5_000  # in the batches that are judged at once, likewise
 
+# (support, steps) -> θ, and what it is after 1, 2, ... inner steps.
+Walk = Callable[[Batch, int], Iterator[Params]]
+
+
+def descent(loss_fn: LossFn, params: Params, lr: float | Params) -> Walk:
+    """Make the walk of `adapt`, from `params` down `loss_fn`.
+
+    Args:
+        loss_fn: `(params, batch)` -> scalar.
+        params: θ.
+        lr: α, as in `adapt`.
+    """
+
+    def walk(support, steps):
+        adapted = params
+        yield adapted
+        for _ in range(steps):
+            adapted = adapt(adapted, loss_fn, support, lr=lr)
+            yield adapted
+
+    return walk
+
 
 def accuracies(
     net: nn.Module,
-    params: Params,
+    walk: Walk,
     tasks: Tasks,
     *,
-    lr: float | Params,
     steps: int,
     one_by_one: bool = False,
 ) -> Tensor:
@@ -26,9 +49,8 @@ def accuracies(
 
     Args:
         net: the architecture.
-        params: θ.
+        walk: how it is adapted, as `descent` makes it.
         tasks: stacked.
-        lr: as in `adapt`.
         steps: inner steps.
         one_by_one: judge after the last step only, each query in a batch of
             the support set and itself, so that no other query helps (not
@@ -37,21 +59,19 @@ def accuracies(
     Returns:
         in [0, 1], shape (tasks, steps + 1), or (tasks,) if `one_by_one`.
     """
-    loss_fn = functional_loss(net, F.cross_entropy)
+    metric = functional_accuracy(net)
 
     def judge_singly(support, query):
-        adapted = adapt(params, loss_fn, support, lr=lr, steps=steps)
+        adapted = deque(walk(support, steps), maxlen=1).pop()
         logits = alone(net, adapted, support.x, query.x)
         return (logits.argmax(-1) == query.y).float().mean()
 
+    def judge_together(support, query):
+        found = [metric(adapted, query) for adapted in walk(support, steps)]
+        return torch.stack(found)
+
     def judge(chunk):
-        if one_by_one:
-            with torch.no_grad():
-                return map_tasks(judge_singly, chunk)
-        metric = functional_accuracy(net)
-        return adaptation_curve(
-            params, loss_fn, metric, chunk, lr=lr, steps=steps
-        )
+        return map_tasks(judge_singly if one_by_one else judge_together, chunk)
 
     # Alone, every query brings a support set of its own: 2,020 images for a
     # task of 20 ways and 5 shots.

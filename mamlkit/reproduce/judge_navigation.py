@@ -29,12 +29,12 @@ from mamlkit.rl import (
 
 # The paper's returns after 0, 1, 2 and 3 steps.
 TABLE_4 = (-40.41, -11.68, -3.33, -3.23)
-# What each step's α is chosen from. The large ones serve the untrained, whose
-# gradient is no use but as a direction.
-LATER = (2.0, 1.0, 0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05, 0.025)
-RATES = ((0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 5.0), LATER, LATER)
-# The authors' own, for every kind of start: half of it after the first step.
-AUTHORS_RATES = ((0.5,), (0.25,), (0.25,))
+# What each step's α is chosen from.
+RATES = (
+    (0.1, 0.2, 0.3, 0.5, 1.0),
+    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
+    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
+)
 # Of the best α of the first step, what may serve the later ones better.
 SHARES = (0.84, 0.92)
 OTHER_GOALS = 100
@@ -135,29 +135,22 @@ def judge(candidates: dict[int, Params], n_seeds: int) -> dict:
         key=lambda pair: score(shares[pair[0]][pair[1]]),
     )
     lrs = rates[updates][share]
-    options = tuple((lr,) for lr in lrs)
+    runs = [
+        returns(
+            candidates[updates],
+            the_40_goals(),
+            tuple((lr,) for lr in lrs),
+            2_000_001 + seed,
+        )[0]
+        for seed in range(n_seeds)
+    ]
     return {
-        "test": on_the_40(candidates[updates], options, n_seeds),
+        "test": torch.stack(runs).mean(0),
         "chosen": {"updates": updates, "lr": lrs},
         "params": candidates[updates],
         "tried": tried,
         "shares": shares,
     }
-
-
-def on_the_40(params: Params, options: Options, n_seeds: int) -> Tensor:
-    """Return after 0, 1, ... steps on Table 4's goals, (40, steps + 1).
-
-    Args:
-        params: θ.
-        options: one α for each step.
-        n_seeds: evaluations to average.
-    """
-    runs = [
-        returns(params, the_40_goals(), options, 2_000_001 + seed)[0]
-        for seed in range(n_seeds)
-    ]
-    return torch.stack(runs).mean(0)
 
 
 def choices(found: dict[str, list[dict]]) -> list[dict]:

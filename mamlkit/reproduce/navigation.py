@@ -18,12 +18,10 @@ from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import row, write_result
 from mamlkit.reproduce.judge_navigation import (
-    AUTHORS_RATES,
     OTHER_GOALS,
     TABLE_4,
     choices,
     judge,
-    on_the_40,
 )
 from mamlkit.rl import (
     GaussianPolicy,
@@ -154,9 +152,6 @@ def judged(args: Namespace, name: str, seed: int) -> dict:
         last = {len(trained["curve"]): trained["params"]}
         thetas = trained["snapshots"] | last
     state = trained | judge(thetas, args.test_seeds) | {"settings": settings}
-    state["authors_alpha"] = on_the_40(
-        state["params"], AUTHORS_RATES, args.test_seeds
-    )
     print(name, seed, state["chosen"], state["test"].mean(0), flush=True)
     save_checkpoint(path, state)
     return state
@@ -176,23 +171,11 @@ def run(args: Namespace) -> None:
         groups = {kind: torch.stack([s["test"] for s in states]).mean(0)}
         for seed, state in zip(seeds, states):
             groups[f"{kind}seed{seed}_"] = state["test"]
-            name = f"authors_alpha_{kind}seed{seed}_"
-            groups[name] = state["authors_alpha"]
             chosen[f"{kind}seed{seed}"] = state["chosen"]
-        groups[f"authors_alpha_{kind}"] = torch.stack(
-            [s["authors_alpha"] for s in states]
-        ).mean(0)
         for prefix, group in groups.items():
             for step, value in enumerate(group.T):
                 paper = PAPER[kind][step] if prefix == kind else None
                 rows.append(row(f"{prefix}return_after_{step}", value, paper))
-    # Paired over goals: what MAML is ahead of joint training.
-    ahead = torch.stack([s["test"] for s in found["maml"]]).mean(0)
-    ahead = ahead - torch.stack([s["test"] for s in found["pretrained"]]).mean(
-        0
-    )
-    for step, value in enumerate(ahead.T):
-        rows.append(row(f"gap_return_after_{step}", value))
     oracle, goals = train(args, "oracle", args.seed)["params"], the_40_goals()
     generator = torch.Generator().manual_seed(2_000_001)
     told = repeat(oracle, 40) | {"goal": goals}

@@ -1,180 +1,184 @@
-"""What the variants of MAML lose on Omniglot, at 5 and at 20 ways, 1 shot.
+"""The variants side by side on Omniglot, at equal time and equal iterations.
 
-The same network, tasks, rates and constant Adam for all; nothing is tuned
-for any of them. Each training is judged 20 times on the same test tasks, so
-that one curve compares at equal iterations and at equal seconds.
+Each method has the settings of `mamlkit reproduce omniglot --method ...`,
+chosen for it alone, but constant outer rates, so that every point of a curve
+is a training that might have ended there. All get the same processor time,
+measured on their own iterations; the methods with cheaper iterations take
+more of them. One set of trainings answers three questions: who is ahead after
+so many seconds, who after so many iterations, and where does each stand
+still?
 """
 
-import time
+import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from mamlkit.datasets.omniglot import load_omniglot
-from mamlkit.episodes import Episodes
-from mamlkit.evaluate import adaptation_curve, functional_accuracy
-from mamlkit.implicit import imaml_loss, proximal_loss
-from mamlkit.inner import Params, functional_loss
-from mamlkit.models import CNN
-from mamlkit.objectives import anil_loss, meta_loss, reptile_loss
-from mamlkit.outer import History, meta_train
-from mamlkit.paths import BUILD
-from mamlkit.reproduce import row, write_result
-from mamlkit.reproduce.judge import CHUNK
-from mamlkit.tasks import Tasks, in_chunks
+from mamlkit.outer import History
+from mamlkit.paths import BUILD, replacing
+from mamlkit.reproduce import omniglot, row, write_result
+from mamlkit.reproduce.intervals import bootstrap_interval, student_interval
+from mamlkit.reproduce.judge import accuracies
+from mamlkit.reproduce.methods import walk_of
+from mamlkit.reproduce.training import draw, pace, train
 
-HEAD = ("head.weight", "head.bias")
-NAMES = ("maml", "fomaml", "reptile", "anil", "imaml")
+# name here: method there
+NAMES = {
+    "maml": "fixed",
+    "fomaml": "fomaml",
+    "reptile": "reptile",
+    "anil": "anil",
+    "imaml": "imaml",
+}
 
 
 def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
     add("--ways", type=int, default=5, help="classes in a task")
-    add("--seeds", type=int, default=3, help="trainings of each variant")
-    add("--variants", nargs="+", choices=NAMES, default=NAMES)
-    add("--iterations", type=int, default=1_000)
-    add("--tasks", type=int, default=4, help="tasks an iteration")
-    add("--queries", type=int, default=3, help="query examples a class")
-    add("--steps", type=int, default=3, help="inner steps, also at test")
-    add("--inner-lr", type=float, default=0.4, help="α, for the mean loss")
-    add("--meta-lr", type=float, default=1e-3, help="β")
-    add("--cg-steps", type=int, default=2, help="of iMAML; λ is 1/(α steps)")
-    add("--test-tasks", type=int, default=200)
+    add("--seeds", type=int, default=5, help="trainings of each method")
+    add("--variants", nargs="+", choices=NAMES, default=[*NAMES])
+    add("--budget", type=float, default=240.0, help="CPU seconds of each")
+    add("--width", type=int, default=32, help="channels of the CNN")
+    add("--test-tasks", type=int, default=1_000)
     add("--threads", type=int, default=1)
 
 
-def objective(name: str, args: Namespace) -> Callable[..., Tensor]:
-    """Look up what Adam follows."""
-    reach = args.inner_lr * args.steps
+def settings(variant: str, seed: int, args: Namespace) -> Namespace:
+    """Complete the settings of one training, all but its iterations."""
+    parser = ArgumentParser()
+    omniglot.arguments(parser)
+    flags = ["--method", NAMES[variant], "--ways", str(args.ways)]
+    found = omniglot.complete(parser.parse_args(flags))
+    found.seed, found.width, found.anneal = seed, args.width, False
+    found.name = f"variants_{args.ways}way_{variant}_{seed}"
+    return found
+
+
+def all_paces(args: Namespace) -> dict[str, float]:
+    """Measure all paces once: what a resumed run needs is kept."""
+    path = BUILD / "reproduce" / f"variants_{args.ways}way_paces.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    for variant in args.variants:
+        if variant not in known:
+            known[variant] = pace(settings(variant, 0, args))
+    with replacing(path) as file:
+        file.write(json.dumps(known).encode())
+    return {variant: known[variant] for variant in args.variants}
+
+
+def one(
+    variant: str, seed: int, iterations: int, args: Namespace
+) -> tuple[Tensor, History]:
+    """Train once; return the accuracies on test tasks in percent, and more."""
+    own = settings(variant, seed, args)
+    own.iterations = iterations
+    net, state, history = train(own)
+    walk = walk_of(own.method, net, state, own)
+    steps = own.test_steps or own.steps
+    test = draw("test", own, args.test_tasks)
+    found = 100 * accuracies(net, walk, test, steps=steps)[:, -1]
+    print(f"{own.name}: {found.mean():.2f}", flush=True)
+    return found, history
+
+
+def at(history: History, iterations: float) -> float:
+    """Read a curve at a number of iterations, between its points."""
+    points = [(0, history.validation[0][1]), *history.validation]
+    for (low, before), (high, after) in zip(points, points[1:]):
+        if iterations <= high:
+            share = (iterations - low) / (high - low)
+            return before + share * (after - before)
+    return points[-1][1]
+
+
+def climb(history: History) -> float:
+    """Give the gain of a curve's last fourth over the fourth before."""
+    values = [value for _, value in history.validation]
+    n = len(values) // 4
+    return sum(values[-n:]) / n - sum(values[-2 * n : -n]) / n
+
+
+def seed_row(name: str, values: list[float]) -> dict[str, Any]:
+    """Summarise one number a training, with Student's interval."""
+    mean, half = student_interval(torch.tensor(values))
     return {
-        "maml": meta_loss,
-        "fomaml": meta_loss,  # told to be first order by meta_train
-        "reptile": reptile_loss,
-        "anil": partial(anil_loss, adapted=HEAD),
-        "imaml": partial(
-            imaml_loss, strength=1 / reach, cg_steps=args.cg_steps
-        ),
-    }[name]
+        "name": name,
+        "value": round(mean, 4),
+        "interval": round(half, 4),
+        "n": len(values),
+        "paper": None,
+    }
 
 
-def accuracies(
-    name: str, params: Params, tasks: Tasks, args: Namespace
-) -> Tensor:
-    """Adapt as in training and judge, transductively, in percent: (tasks,)."""
-    model = CNN(args.ways)
-    loss_fn = functional_loss(model, F.cross_entropy)
-    body_lr = 0.0 if name == "anil" else args.inner_lr
-    rates = {k: args.inner_lr if k in HEAD else body_lr for k in params}
-    if name == "imaml":
-        reach = args.inner_lr * args.steps
-        loss_fn = proximal_loss(loss_fn, params, strength=1 / reach)
-    judge = partial(
-        adaptation_curve, params, loss_fn, functional_accuracy(model)
-    )
-    judge = partial(judge, lr=rates, steps=args.steps)
-    return 100 * in_chunks(judge, tasks, CHUNK)[:, -1]
-
-
-def train(
-    name: str, seed: int, tests: Tasks, args: Namespace
-) -> tuple[History, float]:
-    """Train one variant, resumably; return what happened, and its speed.
-
-    Returns:
-        history, whose validation holds accuracies on `tests`, and seconds
-        of processor time per iteration, which other programs disturb less.
-    """
-    stem = f"variants_{args.ways}way_{name}_{seed}"
-    sample = Episodes(load_omniglot("train"), args.ways).sample
-
-    def run(iterations, **more):
-        torch.manual_seed(seed)
-        return meta_train(
-            CNN(args.ways),
-            partial(sample, k_shot=1, k_query=args.queries),
-            criterion=F.cross_entropy,
-            inner_lr=args.inner_lr,
-            meta_lr=args.meta_lr,
-            n_tasks=args.tasks,
-            iterations=iterations,
-            steps=args.steps,
-            objective=objective(name, args),
-            first_order=name == "fomaml",
-            generator=torch.Generator().manual_seed(seed),
-            **more,
-        )
-
-    def validate(params):
-        percent = accuracies(name, params, tests, args).mean().item()
-        print(f"{time.strftime('%H:%M')} {stem}: {percent:.2f}", flush=True)
-        return percent
-
-    few = min(20, args.iterations)
-    begun = time.process_time()
-    run(few)
-    pace = (time.process_time() - begun) / few
-    history = run(
-        args.iterations,
-        validate=validate,
-        checkpoint=BUILD / "reproduce" / f"{stem}.pt",
-    )
-    return history, pace
+def difference_row(first: str, second: str, found: dict) -> dict[str, Any]:
+    """Compare two methods: other seeds and other tasks are in the interval."""
+    mean, low, high = bootstrap_interval(found[first], found[second])
+    return {
+        "name": f"{first}_minus_{second}",
+        "value": round(mean, 4),
+        "interval": round((high - low) / 2, 4),
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "n": len(found[first]),
+        "paper": None,
+    }
 
 
 def run(args: Namespace) -> None:
     """Train all variants with all seeds; write variants_{ways}way.json."""
     torch.set_num_threads(args.threads)
-    tests = Episodes(load_omniglot("test"), args.ways).sample(
-        args.test_tasks,
-        k_shot=1,
-        k_query=1,
-        generator=torch.Generator().manual_seed(1_000_001),
-    )
+    paces = all_paces(args)
+    counts = {
+        variant: max(20, round(args.budget / each / 100) * 100)
+        for variant, each in paces.items()
+    }
+    print({v: (round(1000 * paces[v], 1), n) for v, n in counts.items()})
     seeds = range(args.seed, args.seed + args.seeds)
-    found = {
-        name: [train(name, seed, tests, args) for seed in seeds]
-        for name in args.variants
-    }
-    # All seeds of a variant cost the same, so its pace is their mean.
-    paces = {
-        name: sum(pace for _, pace in runs) / len(runs)
-        for name, runs in found.items()
-    }
-    budget = args.iterations * min(paces.values())
-    rows, curve = [], []
-    for name, runs in found.items():
-        at_end, in_time = [], []
-        for seed, (history, _) in zip(seeds, runs):
-            accuracy = accuracies(name, history.params, tests, args)
-            rows.append(row(f"{name}_seed{seed}", accuracy))
-            at_end.append(accuracy.mean())
-            points = [(i, i * paces[name], v) for i, v in history.validation]
+    found, histories, rows, curve = {}, {}, [], []
+    for variant in args.variants:
+        runs = [one(variant, s, counts[variant], args) for s in seeds]
+        found[variant] = torch.stack([values for values, _ in runs])
+        histories[variant] = [history for _, history in runs]
+        for seed, (values, history) in zip(seeds, runs):
+            rows.append(row(f"{variant}_seed{seed}", values))
             curve += [
-                [name, seed, i, round(s, 1), round(v, 2)] for i, s, v in points
+                [variant, seed, i, round(i * paces[variant], 1), round(v, 2)]
+                for i, v in history.validation
             ]
-            in_time.append(
-                max((s, v) for _, s, v in points if s <= 1.001 * budget)[1]
-            )
-        if len(runs) > 1:
-            rows += [
-                row(f"{name}_equal_iterations", torch.stack(at_end)),
-                row(f"{name}_equal_seconds", torch.tensor(in_time)),
-            ]
+    fewest = min(counts.values())
+    for variant, trained in histories.items():
+        ends = found[variant].mean(1).tolist()
+        early = [at(history, fewest) for history in trained]
+        rows += [
+            seed_row(f"{variant}_equal_seconds", ends),
+            seed_row(f"{variant}_equal_iterations", early),
+            seed_row(f"{variant}_last_climb", [climb(h) for h in trained]),
+        ]
+    rows += [
+        difference_row(first, second, found)
+        for i, first in enumerate(args.variants)
+        for second in args.variants[i + 1 :]
+    ]
+    each = {v: settings(v, 0, args) for v in args.variants}
     path = write_result(
         f"variants_{args.ways}way",
         settings={k: v for k, v in vars(args).items() if not callable(v)}
         | {
+            "iterations": counts,
+            "tasks": {v: own.tasks for v, own in each.items()},
+            "equal_iterations": fewest,
             "ms_per_iteration": {
-                k: round(1000 * v, 1) for k, v in paces.items()
-            }
+                v: round(1000 * seconds, 1) for v, seconds in paces.items()
+            },
+            "by_variant": {
+                v: omniglot.settings_of(own) for v, own in each.items()
+            },
         },
         seed=args.seed,
-        seconds=sum(h.seconds for runs in found.values() for h, _ in runs),
+        seconds=sum(h.seconds for some in histories.values() for h in some),
         curve=curve,
         rows=rows,
     )

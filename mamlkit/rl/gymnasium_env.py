@@ -3,11 +3,18 @@
 An optional extra: it needs `gymnasium`, which nothing else here does.
 """
 
-import gymnasium
 import numpy as np
 import torch
 
 from mamlkit.rl.navigation import navigate
+
+try:
+    import gymnasium
+except ModuleNotFoundError:
+    raise ModuleNotFoundError(
+        "NavigationEnv needs gymnasium: pip install 'mamlkit[rl]'",
+        name="gymnasium",
+    ) from None
 
 
 class NavigationEnv(gymnasium.Env):
@@ -48,10 +55,8 @@ class NavigationEnv(gymnasium.Env):
 
     def step(self, action: np.ndarray):
         """Move; return observation, reward, terminated, truncated, info."""
-        action = torch.as_tensor(np.asarray(action, dtype=np.float64))
-        self.position, reward, done = navigate(
-            self.position, action, self.goal
-        )
+        push = torch.as_tensor(np.asarray(action, dtype=np.float64))
+        self.position, reward, done = navigate(self.position, push, self.goal)
         self.elapsed += 1
         truncated = self.elapsed >= self.horizon
         observation = self.position.numpy().copy()

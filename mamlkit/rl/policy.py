@@ -6,8 +6,10 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vmap
+from torch.func import vmap
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import Params
 from mamlkit.rl.navigation import navigate
 
@@ -121,7 +123,7 @@ def roll_out(
         policy: states -> (mean, log_std).
         goals: shape (tasks, 2).
         rollouts: episodes a task.
-        generator: draws the actions' noise.
+        generator: draws the actions' noise, on its own device.
         horizon: time steps after which an episode ends at the latest.
         step: `(position, action, goal)` -> (position, reward, done).
 
@@ -129,12 +131,23 @@ def roll_out(
         ValueError: a count is below 1, or `goals` has another shape.
     """
     _check_rollout(params, goals, rollouts, horizon)
-    act = vmap(lambda p, states: functional_call(policy, p, (states,)))
+    places = calling.places(policy)
+    act = vmap(
+        lambda p, states: functional_call(policy, p, (states,), places=places)
+    )
     size = (horizon, len(goals), rollouts, params["log_std"].shape[-1])
     position, goals = goals.new_zeros(*size[1:3], 2), goals[:, None]
     alive = position[..., 0] + 1
     seen = []
-    for noise in torch.randn(size, generator=generator, dtype=goals.dtype):
+    for noise in _moved(
+        torch.randn(
+            size,
+            generator=generator,
+            dtype=goals.dtype,
+            device=generator.device,
+        ),
+        goals.device,
+    ):
         mean, log_std = act(params, position)
         action = mean + log_std.exp()[:, None] * noise
         after, reward, done = step(position, action, goals)
@@ -146,6 +159,11 @@ def roll_out(
 def total_return(rollouts: Rollouts) -> Tensor:
     """Sum of rewards without discount, mean over rollouts; (tasks,)."""
     return rollouts.rewards.sum(-1).mean(-1)
+
+
+def _moved(noise: Tensor, device: torch.device) -> Tensor:
+    """Bring what was drawn on the generator's device to another."""
+    return noise.to(device)
 
 
 def _check_rollout(params, goals, rollouts, horizon) -> None:

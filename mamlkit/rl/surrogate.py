@@ -8,16 +8,19 @@ differ: see `naive`, `lvc` and `dice`.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import LossFn
 from mamlkit.rl.policy import Rollouts, log_prob
 
 Surrogate = Callable[[Tensor, Tensor], Tensor]
+WITHOUT_FLOAT64 = ("mps",)
 
 
 def returns_to_go(rewards: Tensor, discount: float = 0.99) -> Tensor:
@@ -34,6 +37,20 @@ def returns_to_go(rewards: Tensor, discount: float = 0.99) -> Tensor:
     return torch.stack(found[::-1], dim=-1)
 
 
+def _where_float64_is(fit: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let the CPU do what a device without float64 cannot."""
+
+    @wraps(fit)
+    def moved(*tensors):
+        device = tensors[0].device
+        if device.type not in WITHOUT_FLOAT64:
+            return fit(*tensors)
+        return fit(*(t.cpu() for t in tensors)).to(device)
+
+    return moved
+
+
+@_where_float64_is
 def linear_baseline(states: Tensor, returns: Tensor, alive: Tensor) -> Tensor:
     """Predict returns by least squares on state and time, for each task.
 
@@ -148,10 +165,13 @@ def policy_loss(policy: nn.Module, surrogate: Surrogate) -> LossFn:
         loss_fn(params, experience) -> scalar, minus the mean of the
         surrogate over the time steps of one task's episodes.
     """
+    places = calling.places(policy)
 
     def loss_fn(params, experience):
         states, actions, advantages, alive = experience
-        mean, log_std = functional_call(policy, params, (states,))
+        mean, log_std = functional_call(
+            policy, params, (states,), places=places
+        )
         log_probs = log_prob(mean, log_std, actions)
         terms = surrogate(log_probs, advantages)
         return -(terms * alive).sum() / alive.sum()

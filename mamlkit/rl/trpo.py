@@ -5,8 +5,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, grad_and_value, vjp, vmap
+from torch.func import grad_and_value, vjp, vmap
 
+from mamlkit import calling
+from mamlkit.calling import functional_call
 from mamlkit.inner import Params, adapt
 from mamlkit.rl.policy import (
     Rollouts,
@@ -52,8 +54,9 @@ def flat_conjugate_gradients(
     """
     x, residual = torch.zeros_like(target), target
     direction, size = target, target @ target
+    rounding = torch.finfo(target.dtype).eps ** 2
     for _ in range(iterations):
-        if size <= 1e-10 * (target @ target):
+        if size <= rounding * (target @ target):
             break
         image = product(direction)
         length = size / (direction @ image)
@@ -82,10 +85,10 @@ def fisher_product(
     Returns:
         product(vector) -> vector, both flat.
     """
-    (mean, log_std), back = vjp(act, params)
+    (mean, log_std), back = vjp(act, params)[:2]
     # J is the transpose of Jᵀ: both products use the one graph.
     zeros = torch.zeros_like(mean), torch.zeros_like(log_std)
-    _, along = vjp(back, zeros)
+    along = vjp(back, zeros)[1]
     weights = weights[..., None]
     stiffness = weights * torch.exp(-2 * log_std), 2 * weights
 
@@ -188,6 +191,7 @@ def meta_trpo_step(
         the new θ, and the mean reward sum after adapting from the old one.
     """
     loss_fn = policy_loss(policy, surrogate)
+    places = calling.places(policy)
     gather = gather or partial(
         roll_out,
         policy=policy,
@@ -203,7 +207,9 @@ def meta_trpo_step(
         )
 
     def distribution(params, states):
-        mean, log_std = functional_call(policy, params, (states,))
+        mean, log_std = functional_call(
+            policy, params, (states,), places=places
+        )
         return mean, log_std.expand(1, 1, -1)
 
     def actor(before, after):
@@ -217,7 +223,7 @@ def meta_trpo_step(
     after = weigh(seen)
     act, weights = actor(before, after), _mean_weights(after)
     with torch.no_grad():
-        old = vmap(distribution)(start, after.states)
+        old: tuple[Tensor, Tensor] = vmap(distribution)(start, after.states)
     old_log_probs = log_prob(*old, after.actions)
 
     def judge(params):

@@ -1,0 +1,238 @@
+"""A model called with parameters of one's choice, and left as it was.
+
+PyTorch's `functional_call` swaps the parameters in and out. Three things are
+added: a module or weight that has two names gets the new tensor in every
+place and its own back; several inputs become arguments; and what a forward
+pass leaves in the model, which would carry one task over into the next, is
+taken out again, with a warning where it was written over something.
+"""
+
+import warnings
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, func, nn
+
+from mamlkit import inputs
+
+KNOWN = ("torch.nn.modules.", "mamlkit.models")
+WRITES = "would mutate a captured Tensor"  # in PyTorch's own refusal
+
+
+class Undone(UserWarning):
+    """A forward pass changed the model, which was put back."""
+
+
+class Places(NamedTuple):
+    """Where a model keeps its tensors; looked up once by `places`.
+
+    Attributes:
+        names: of a tensor with several names, each with all its places.
+        buffers: the dict that holds each tensor which is no parameter, and
+            its name there.
+        attributes: of modules that may set some in their forward pass.
+        kept: what buffers held when last looked at: tensor, version, copy.
+    """
+
+    names: dict[str, tuple[str, ...]]
+    buffers: dict[str, tuple[dict, str]]
+    attributes: list[dict]
+    kept: dict[str, tuple[Tensor, int, Tensor]]
+
+
+def places(model: nn.Module) -> Places:
+    """Look up where a model keeps its tensors."""
+    slots: dict[int, dict[tuple[int, str], str]] = {}
+    names: dict[int, list[str]] = {}
+    for name, module, leaf, tensor in _members(model):
+        # A module under two names is one place: the first name will do.
+        slot = id(module), leaf
+        slots.setdefault(id(tensor), {}).setdefault(slot, name)
+        names.setdefault(id(tensor), []).append(name)
+    several = {
+        name: tuple(slots[tensor].values())
+        for tensor, found in names.items()
+        if len(found) > 1
+        for name in found
+    }
+    buffers, attributes = {}, []
+    for prefix, module in model.named_modules():
+        plain = vars(module)
+        for held in (module._buffers, plain):
+            for leaf, tensor in held.items():
+                if isinstance(tensor, Tensor):
+                    buffers[f"{prefix}.{leaf}".removeprefix(".")] = held, leaf
+        if _may_set_attributes(module):
+            attributes.append(plain)
+    return Places(several, buffers, attributes, {})
+
+
+def functional_call(
+    model: nn.Module,
+    params: dict[str, Tensor],
+    args: tuple,
+    *,
+    places: Places,
+) -> Any:
+    """Call `model` with `params` in the place of its own.
+
+    Args:
+        model: any module; not modified.
+        params: name -> tensor; what is not named keeps its own value.
+        args: (x,), where x is a tensor, or several in a tuple or dict.
+        places: of this model.
+
+    Returns:
+        what the model returns.
+
+    Raises:
+        ValueError: params has two tensors for one, or the forward pass
+            changes a buffer in a way that cannot be undone.
+    """
+    if places.names:
+        params = _in_every_place(params, places.names)
+    positional, named = inputs.arguments(args[0])
+    if torch.compiler.is_compiling():
+        return func.functional_call(
+            model, params, positional, named, tie_weights=False
+        )
+    new, before = _keep(places), [plain.copy() for plain in places.attributes]
+    try:
+        outputs = func.functional_call(
+            model, params, positional, named, tie_weights=False
+        )
+    except RuntimeError as error:
+        if WRITES in str(error):
+            raise ValueError(_says("something that it keeps")) from None
+        raise
+    finally:
+        changed = _put_back(places, before, new)
+    for name in changed:
+        warnings.warn(_says(f"its buffer {name!r}"), Undone, stacklevel=3)
+    return outputs
+
+
+def _may_set_attributes(module: nn.Module) -> bool:
+    # PyTorch's modules and ours set none, unless a hook does.
+    where = getattr(module.forward, "__module__", None) or ""
+    hooks = module._forward_pre_hooks or module._forward_hooks
+    return bool(hooks) or not where.startswith(KNOWN)
+
+
+@contextmanager
+def unchanged(model: nn.Module) -> Generator[None, None, None]:
+    """Refuse what changes the model, and undo it.
+
+    Raises:
+        ValueError: something was changed, by `functional_call` or any other.
+    """
+    kept = places(model)
+    new, before = _keep(kept), [plain.copy() for plain in kept.attributes]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Undone)
+            yield
+    except Undone as undone:
+        raise ValueError(str(undone)) from None
+    finally:
+        changed = _put_back(kept, before, new)
+    if changed:
+        raise ValueError(_says(f"its buffer {changed[0]!r}"))
+
+
+def _says(what: str) -> str:
+    return (
+        f"the model's forward pass changes {what}, which would leak from task "
+        "to task and is put back: keep it fixed, as eval() does for many "
+        "modules"
+    )
+
+
+def _members(
+    model: nn.Module,
+) -> Iterator[tuple[str, nn.Module, str, Tensor]]:
+    """Go through tensors under all their names, with where they lie."""
+    for prefix, module in model.named_modules(remove_duplicate=False):
+        for leaf, tensor in chain(
+            module._parameters.items(), module._buffers.items()
+        ):
+            if tensor is not None:
+                name = f"{prefix}.{leaf}".removeprefix(".")
+                yield name, module, leaf, tensor
+
+
+def _in_every_place(
+    params: dict[str, Tensor], names: dict[str, tuple[str, ...]]
+) -> dict[str, Tensor]:
+    spread: dict[str, Tensor] = {}
+    for name, value in params.items():
+        for place in names.get(name, (name,)):
+            if spread.setdefault(place, value) is not value:
+                raise ValueError(
+                    f"{name!r} and {place!r} are one tensor of the model, and "
+                    "params has two for them: hand over one"
+                )
+    return spread
+
+
+def _keep(places: Places) -> bool:
+    """Note what the buffers hold; say whether it is for the first time."""
+    new = not places.kept
+    for name, (held, leaf) in places.buffers.items():
+        buffer = held.get(leaf)
+        was, version, _ = places.kept.get(name, (None, 0, None))
+        if not isinstance(buffer, Tensor):
+            places.kept.pop(name, None)
+        elif was is not buffer or version != _version(buffer):
+            # Inside vmap and grad, a copy would belong to them.
+            with torch._C._DisableFuncTorch(), torch.no_grad():
+                copy = buffer.clone()
+            places.kept[name] = buffer, _version(buffer), copy
+    return new
+
+
+def _put_back(places: Places, before: list[dict], by_value: bool) -> list[str]:
+    """Undo what a forward pass did, and name what it wrote over.
+
+    Args:
+        places: of the model.
+        before: the attributes, as they were.
+        by_value: compare numbers too, as writing to `.data` counts nowhere.
+    """
+    changed = []
+    for plain, was in zip(places.attributes, before):
+        if not _alike(plain, was):
+            plain.clear()
+            plain.update(was)
+    for name, (buffer, version, copy) in places.kept.items():
+        held, leaf = places.buffers[name]
+        if held.get(leaf) is not buffer:
+            held[leaf] = buffer
+            changed.append(name)
+        with torch._C._DisableFuncTorch(), torch.no_grad():
+            if version != _version(buffer) or (
+                by_value and not _same(buffer, copy)
+            ):
+                buffer.copy_(copy)
+                places.kept[name] = buffer, _version(buffer), copy
+                changed.append(name)
+    return changed
+
+
+def _alike(plain: dict, was: dict) -> bool:
+    try:
+        return plain == was  # which asks first whether they are the same
+    except RuntimeError:  # of tensors, whether they are equal has no answer
+        return False
+
+
+def _version(buffer: Tensor) -> int:
+    # What was made in inference mode is not counted, and cannot be changed.
+    return 0 if buffer.is_inference() else buffer._version
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,0 +1,221 @@
+"""Plays: what a reader does with mouse, finger or keys, here and on the site.
+
+A play is one ESM file beside this one that exports `{ render({ model, el }) }`
+and asks its model for nothing but `get`, `set`, `save_changes` and `on`. In
+JupyterLab anywidget mounts it. A stored notebook and the site hold the same
+state in a `div.mamlkit-play`, from which a script makes a model and mounts it.
+"""
+
+import base64
+
+import torch
+from torch import Tensor
+
+from mamlkit.checkpoint import load_checkpoint
+from mamlkit.course.figures import show
+from mamlkit.course.game import deal_game, draw_rounds, pack
+from mamlkit.course.plays.pictures import (
+    best_wave,
+    each_task,
+    show_fits,
+    show_places,
+)
+from mamlkit.course.plays.stage import COLOURS, Play, emit, script
+from mamlkit.course.score import keep_game, read_games
+from mamlkit.exercises.progress import somebody_is_there
+from mamlkit.models import MLP
+from mamlkit.paths import CHECKPOINTS
+from mamlkit.tasks import Batch, Sinusoids, Tasks
+
+__all__ = ["Play", "emit", "fit", "game", "script", "valley"]
+
+# Chosen as the other two rates were, on validation waves: 0.002 and 0.01
+# leave a larger error after ten steps on ten points. A test looks again.
+SCRATCH_LR = 0.005
+GAMES_ON_A_PAGE = 3
+
+
+def _show_live(play: str, state: dict, how: str) -> Play:
+    """Show a play, with a line for pages on which no script runs."""
+    widget = Play(play, state)
+    html = f"<p><em>{how} in JupyterLab, or on the course's site.</em></p>"
+    emit(play, state, html=html, plain=f"{how} in JupyterLab.", widget=widget)
+    return widget
+
+
+def valley(
+    tasks: Tasks,
+    *,
+    start: tuple[float, float] = (0.6, 0.1),
+    lr: float = 0.1,
+    steps: int = 1,
+    meta_lr: float = 0.05,
+) -> None:
+    """Show the plane of a `Wave`'s two parameters, with θ to be dragged.
+
+    Each task takes its steps from θ on its support set; its gap is the loss
+    on its query set. Buttons walk θ by joint training, first-order and full
+    MAML, with plain gradient descent on the tasks shown.
+
+    Args:
+        tasks: one to eight waves, x of shape (tasks, examples, 1).
+        start: amplitude and phase (rad) of θ at first.
+        lr: α at first, 0 to 0.3, for the mean loss.
+        steps: inner steps at first, 0 to 10.
+        meta_lr: β, the length of an outer step per unit gradient.
+
+    Raises:
+        ValueError: there are more than eight tasks, or a setting is beyond
+            the sliders.
+    """
+    if not 1 <= len(tasks.support.x) <= 8:
+        raise ValueError(
+            f"the valley shows 1 to 8 tasks, got {len(tasks.support.x)}"
+        )
+    if not (0 <= lr <= 0.3 and 0 <= steps <= 10):
+        raise ValueError(
+            "the sliders go from 0 to 0.3 for lr and from 0 to 10 for steps, "
+            f"got {lr} and {steps}"
+        )
+    # In the float64 of the browser, so that both compute the same numbers.
+    tasks = Tasks(*(Batch(*(t.double() for t in part)) for part in tasks))
+    options = {"lr": lr, "steps": steps}
+    state = {
+        "tasks": [
+            {"support": _numbers(support), "query": _numbers(query)}
+            for support, query in each_task(tasks)
+        ],
+        "optimum": [best_wave(*pair) for pair in each_task(tasks)],
+        "start": [*start],
+        "theta": [*start],
+        "meta_lr": meta_lr,
+        "colours": COLOURS,
+        **options,
+    }
+    _show_live("valley", state, "Drag θ")
+    show_places(tasks, options)
+
+
+def _numbers(batch: Batch) -> dict:
+    values = batch._asdict().items()
+    return {k: [round(n, 7) for n in v.flatten().tolist()] for k, v in values}
+
+
+def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
+    """Show the few-shot game; where nobody can play, also rounds to read.
+
+    In JupyterLab `keep_game` keeps a finished game, and the next one is
+    dealt. A page holds a few games, and keeps the score in the browser.
+
+    Args:
+        images: characters to play with, as `Episodes` takes them.
+        seed: decides the rounds, together with the number of games so far.
+        n_rounds: rounds in a game.
+    """
+
+    def dealt(number):
+        return pack(deal_game(images, n_rounds, seed, number))
+
+    try:
+        played = len(read_games())
+    except (OSError, ValueError):
+        played = 0  # what is wrong is said when a game ends
+    to_read = deal_game(images, n_rounds, seed, 0)
+    first = Tasks(*(Batch(*(t[:1] for t in part)) for part in to_read))
+    state = {"example": pack(first), "finished": None, "kept": ""}
+    state["colours"] = COLOURS
+    here = {"home": "kernel", "games": [dealt(played + 1)]}
+    live = Play("game", state | here)
+
+    def keep(change):
+        live.kept = keep_game(**change["new"])
+        live.games = [*live.games, dealt(played + len(live.games) + 1)]
+
+    live.observe(keep, "finished")
+    right = enumerate((to_read.query.y[:, 0] + 1).tolist(), 1)
+    pairs = ", ".join(f"{n}: {answer}" for n, answer in right)
+    reads = not somebody_is_there()
+    answers = f"Answers, round by round: {pairs}." if reads else ""
+    stored = [dealt(n) for n in range(1, GAMES_ON_A_PAGE + 1)]
+    emit(
+        "game",
+        state | {"home": "page", "games": stored},
+        html=f"<p>{answers}</p>",
+        plain=answers or "Play in JupyterLab.",
+        widget=live,
+    )
+    if reads:
+        show(
+            draw_rounds(to_read),
+            alt=f"{n_rounds} rounds. In each, one drawing under a question "
+            "mark, and five numbered drawings beside it; one of the five is "
+            "the same character, drawn by another hand.",
+        )
+
+
+def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
+    """Show networks that follow ten points while they are dragged.
+
+    MAML's network and a pretrained one, both from the stored experiment, and
+    an untrained one take up to ten steps on the points; the wave that least
+    squares puts through them is the limit.
+
+    Args:
+        amplitude: of the hidden wave at first.
+        phase: of the hidden wave at first, in radians.
+        steps: of gradient descent at first, 0 to 10.
+
+    Raises:
+        ValueError: `steps` is beyond the slider.
+    """
+    if not 0 <= steps <= 10:
+        raise ValueError(f"the slider goes from 0 to 10 steps, got {steps}")
+    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, 10)[:, None]
+    points = Batch(x, amplitude * torch.sin(x - phase))
+    with torch.random.fork_rng(devices=[]):  # a new network draws its weights
+        methods = _methods()
+    state = {
+        "points": _numbers(points),
+        "wave": {"amplitude": amplitude, "phase": phase},
+        "family": {k: vars(family)[k] for k in ("amplitude", "phase", "x")},
+        "steps": steps,
+        "methods": [_packed(m) for m in methods],
+        "colours": COLOURS,
+    }
+    _show_live("fit", state, "Drag the points")
+    with torch.random.fork_rng(devices=[]):
+        show_fits(points, (amplitude, phase), methods)
+
+
+def _methods() -> list[dict]:
+    """List what is fitted, in the order of the legend.
+
+    A `network` has parameters and a rate; `waves` is the closed form. The
+    file `fit.js` has a fitter for each kind.
+    """
+    stored = load_checkpoint(CHECKPOINTS / "sinusoid.pt")
+    torch.manual_seed(0)
+    untrained = {k: p.detach() for k, p in MLP().named_parameters()}
+    starts = {
+        "maml": ("MAML", stored["maml"], stored["inner_lr"]),
+        "pretrained": (
+            "pretrained",
+            stored["pretrained"],
+            stored["fine_tuning_lr"],
+        ),
+        "scratch": ("from scratch", untrained, SCRATCH_LR),
+    }
+    return [
+        {"key": k, "kind": "network", "name": name, "params": p, "lr": lr}
+        for k, (name, p, lr) in starts.items()
+    ] + [{"key": "truth", "kind": "waves", "name": "least squares"}]
+
+
+def _packed(method: dict) -> dict:
+    """Write a network's parameters as base64 of float32, layer by layer."""
+    packed = {k: v for k, v in method.items() if k != "params"}
+    if "params" in method:
+        flat = torch.cat([p.flatten() for p in method["params"].values()])
+        data = flat.float().numpy().astype("<f4").tobytes()
+        packed["weights"] = base64.b64encode(data).decode()
+    return packed

@@ -1,0 +1,158 @@
+"""The pictures that stand for the plays where nothing can be dragged."""
+
+import math
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from mamlkit.course.figures import WIDE, show
+from mamlkit.course.grammar import BLACK
+from mamlkit.course.plays.stage import COLOURS
+from mamlkit.course.waves import landscape
+from mamlkit.inner import Params, adapt, functional_loss
+from mamlkit.models import MLP, Wave
+from mamlkit.objectives import meta_loss
+from mamlkit.tasks import Batch, Tasks
+
+AMPLITUDES, PHASES = (-0.5, 5.0), (-1.2, 4.4)  # as in `landscape`
+
+
+def each_task(tasks: Tasks) -> Iterator[tuple[Batch, Batch]]:
+    """Take stacked tasks apart into pairs of support and query set."""
+    for support, query in zip(zip(*tasks.support), zip(*tasks.query)):
+        yield Batch(*support), Batch(*query)
+
+
+def best_wave(support: Batch, query: Batch) -> tuple[float, float]:
+    """Fit amplitude and phase to all examples of a task by least squares.
+
+    Returns:
+        amplitude, 0 or more, and phase, in one turn from the plane's foot.
+    """
+    x, y = map(torch.cat, zip(support, query))
+    waves = torch.cat([x.sin(), x.cos()], dim=1)
+    p, q = torch.linalg.lstsq(waves, y).solution.flatten().tolist()
+    phase = math.atan2(-q, p)  # p sin x + q cos x = a sin(x - phase)
+    turns = math.ceil((PHASES[0] - phase) / (2 * math.pi))
+    return round(math.hypot(p, q), 6), round(phase + turns * 2 * math.pi, 6)
+
+
+def show_places(tasks: Tasks, options: dict) -> None:
+    """Picture the best places to wait: for no step, and for those allowed."""
+    loss_fn = functional_loss(Wave(), F.mse_loss)
+    lr, last = options["lr"], options["steps"]
+    count = f"{last} step" + "s" * (last != 1)
+    titles = {0: "Lowest before any step", last: f"Lowest after {count}"}
+    fig, axes = plt.subplots(
+        1,
+        len(titles),
+        figsize=(WIDE, 4.1),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    said = []
+    for ax, (steps, title) in zip(axes[0], titles.items()):
+
+        def objective(params, steps=steps):
+            return meta_loss(params, loss_fn, tasks, lr=lr, steps=steps)
+
+        theta = _lowest(landscape(ax, objective))
+        before, after = (objective(theta, n).item() for n in (0, last))
+        _draw_lanes(ax, theta, tasks, options)
+        ax.set_title(f"{title}:\n{before:.2f} → {after:.2f}")
+        said.append(
+            f"{title} is amplitude {theta['amplitude']:.1f}, phase "
+            f"{theta['phase']:.1f}; from there the steps take the mean loss "
+            f"from {before:.2f} to {after:.2f}."
+        )
+    show(
+        fig,
+        alt="Maps of a mean loss over amplitude and phase, with θ at the "
+        "lowest place, each task's steps from it, and a star for each task's "
+        f"own wave. {' '.join(said)}",
+    )
+
+
+def _lowest(losses: Tensor) -> Params:
+    """Find the place of the smallest loss on the map of `landscape`."""
+    points = len(losses) - 1
+    place = divmod(losses.argmin().item(), len(losses))
+    ranges = {"amplitude": AMPLITUDES, "phase": PHASES}
+    return {
+        name: torch.tensor(low + (high - low) * at / points).double()
+        for (name, (low, high)), at in zip(ranges.items(), place)
+    }
+
+
+def _draw_lanes(ax: Axes, theta: Params, tasks: Tasks, options: dict):
+    """Draw θ, every task's steps from it, and the star it aims at."""
+    loss_fn = functional_loss(Wave(), F.mse_loss)
+    for support, query in each_task(tasks):
+        path = [
+            adapt(theta, loss_fn, support, lr=options["lr"], steps=n)
+            for n in range(options["steps"] + 1)
+        ]
+        a, b = ([float(p[name]) for p in path] for name in theta)
+        goal = best_wave(support, query)
+        gap = {"color": COLOURS["gap"], "ls": ":", "lw": 1.6}
+        ax.plot([a[-1], goal[0]], [b[-1], goal[1]], **gap)
+        ax.plot(a, b, color=BLACK, marker="o", ms=4, lw=1.6)
+        ax.plot(*goal, "*", color=COLOURS["truth"], ms=13, mec="white")
+    place = [float(value) for value in theta.values()]
+    ax.plot(*place, "o", color=BLACK, mec="white", ms=15)
+    middle = {"ha": "center", "va": "center_baseline", "style": "italic"}
+    ax.text(*place, "θ", color="white", **middle)
+    ax.set(xlim=AMPLITUDES, ylim=PHASES)
+
+
+def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
+    """Picture what each network makes of the points after 0, 1, 10 steps."""
+    model, grid = MLP(), torch.linspace(-5, 5, 201)[:, None]
+    loss_fn = functional_loss(model, F.mse_loss)
+    truth = wave[0] * torch.sin(grid - wave[1])
+    fig, axes = plt.subplots(
+        1, 3, figsize=(WIDE, 3.2), sharey=True, layout="constrained"
+    )
+    errors = {}
+    styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
+    for ax, steps in zip(axes, (0, 1, 10)):
+        ax.plot(grid, truth, color=COLOURS["truth"], lw=6, alpha=0.3)
+        for method in methods:
+            if method["kind"] != "network":
+                continue
+            adapted = adapt(
+                method["params"], loss_fn, points, lr=method["lr"], steps=steps
+            )
+            y = functional_call(model, adapted, (grid,)).detach()
+            key = method["key"]
+            errors[key, steps] = F.mse_loss(y, truth).item()
+            ax.plot(grid, y, color=COLOURS[key], ls=styles[key], lw=2)
+        ax.plot(*points, "o", color=BLACK, ms=5)
+        ax.set_title(f"after {steps} step" + "s" * (steps != 1))
+        ax.set_xlabel("x")
+    axes[0].set(ylabel="y", ylim=(-6, 6))
+    said = "; ".join(
+        f"{m['name']} {errors[m['key'], 1]:.2f} after one step and "
+        f"{errors[m['key'], 10]:.2f} after ten"
+        for m in methods
+        if m["kind"] == "network"
+    )
+    names = [m["name"] for m in methods if m["kind"] == "network"]
+    fig.legend(
+        [axes[0].lines[i] for i in (1, 2, 3, 0)],
+        [*names, "true wave"],
+        loc="outside lower center",
+        ncols=4,
+    )
+    show(
+        fig,
+        alt="Ten points of a wave, and three networks that are fitted to "
+        "them by the same few steps of gradient descent. Mean squared error "
+        f"on the whole wave: {said}.",
+    )

@@ -1,0 +1,67 @@
+"""A model for one new task, to predict with."""
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mamlkit import inputs
+from mamlkit.inner import Params, adapt, functional_loss, of_part
+from mamlkit.rules import Rule
+from mamlkit.tasks import Batch
+
+
+@torch.no_grad()
+def adapted_model(
+    model: nn.Module,
+    support: Batch,
+    *,
+    criterion: Callable[[Any, Tensor], Tensor],
+    lr: float | Params,
+    steps: int = 1,
+    adapted: Sequence[str] | None = None,
+    rule: Rule | None = None,
+) -> nn.Module:
+    """Adapt a copy of `model` to one task: a module to predict with.
+
+    Args:
+        model: meta-trained; not modified. Its frozen parameters stay, and
+            the copy is in its mode: `eval()` lets dropout rest.
+        support: the new task's examples, x of shape (examples, *features).
+        criterion: as in `meta_train`.
+        lr: as in `adapt`, as `history.inner_lr`.
+        steps: as in `adapt`.
+        adapted: names of the parameters to adapt, as in `anil_loss`; None:
+            all.
+        rule: as in `adapt`.
+
+    Returns:
+        a module of the same kind, none of whose parameters require grad, so
+        that it keeps no graph.
+
+    Raises:
+        ValueError: as in `adapt`, or no parameter requires grad.
+    """
+    module = copy.deepcopy(model)
+    own = {k: p for k, p in module.named_parameters() if p.requires_grad}
+    if not own:
+        raise ValueError(
+            "no parameter of the model requires grad, so none is adapted: "
+            "model.requires_grad_(True)"
+        )
+    device = next(module.parameters()).device
+
+    def ours(values: Any) -> Tensor:
+        return torch.as_tensor(values, device=device)
+
+    support = Batch(inputs.each(ours, support.x), ours(support.y))
+    params = {name: p.detach().clone() for name, p in own.items()}
+    loss_fn: Callable = functional_loss(module, criterion)
+    if adapted is not None:
+        params, (loss_fn,) = of_part(params, adapted, loss_fn)
+    params = adapt(params, loss_fn, support, lr=lr, steps=steps, rule=rule)
+    for name, value in params.items():
+        own[name].copy_(value)
+    return module.requires_grad_(False)

@@ -1,0 +1,112 @@
+"""What a reader has done, kept in one small file beside their notebooks.
+
+A notebook's kernel runs in the notebook's folder, so the file lies there. In
+a checkout, whose notebooks are everybody's, it lies in Jupyter's data folder
+instead, which `jupyter --data-dir` prints. Where nobody can type an answer,
+as under papermill, nothing is read or written.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from IPython import get_ipython
+from jupyter_core.paths import jupyter_data_dir
+
+from mamlkit.paths import CHECKOUT, ROOT, replacing
+
+NAME = ".mamlkit_progress.json"
+VERDICTS = ("passed", "wrong")
+
+
+def somebody_is_there() -> bool:
+    """Tell whether the running cell was sent by a page with a reader.
+
+    A page can be asked for input; papermill and nbconvert cannot.
+    """
+    shell = get_ipython()
+    if not hasattr(shell, "get_parent"):  # no notebook at all
+        return False
+    content = (shell.get_parent() or {}).get("content", {})
+    return bool(content.get("allow_stdin"))
+
+
+def progress_path(folder: Path | None = None) -> Path:
+    """Where verdicts are kept for notebooks in a folder.
+
+    Args:
+        folder: of the notebooks; by default the current one.
+    """
+    folder = (folder or Path.cwd()).resolve()
+    if CHECKOUT and folder.is_relative_to(ROOT):
+        folder = Path(jupyter_data_dir())
+    return folder / NAME
+
+
+def read_verdicts(path: Path | None = None) -> dict[str, str]:
+    """Read what was done.
+
+    Args:
+        path: the file; `progress_path()` by default.
+
+    Returns:
+        "passed" or "wrong" by exercise, as {"3.1": "passed"}; empty if there
+        is no file.
+
+    Raises:
+        ValueError: the file is damaged.
+        OSError: it is there, but cannot be read.
+    """
+    path = path or progress_path()
+    try:
+        verdicts = json.loads(path.read_text(encoding="utf-8"))["exercises"]
+        sound = isinstance(verdicts, dict)
+        if not sound or not {*verdicts.values()} <= {*VERDICTS}:
+            raise ValueError
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{path} is damaged") from None
+    return verdicts
+
+
+def find_progress(folders: Sequence[Path]) -> Path:
+    """The first of the files of several folders that is there, else any."""
+    paths = [progress_path(folder) for folder in folders]
+    return next((path for path in paths if path.exists()), paths[-1])
+
+
+def keep(key: str, verdict: str) -> None:
+    """Remember a verdict, if there is a reader; a pass is never taken back.
+
+    Whatever is wrong with the file is printed, not raised: a verdict must
+    not be lost with it.
+    """
+    if not somebody_is_there():
+        return
+    path = progress_path()
+    try:
+        try:
+            verdicts = read_verdicts(path)
+        except ValueError:
+            aside = path.with_suffix(".damaged.json")
+            path.replace(aside)
+            print(f"The file of your progress was damaged; it is {aside} now.")
+            verdicts = {}
+        if verdicts.get(key) in ("passed", verdict):
+            return
+        text = json.dumps({"exercises": verdicts | {key: verdict}}, indent=1)
+        with replacing(path) as file:
+            file.write(f"{text}\n".encode())
+    except OSError as fault:
+        print(f"Not remembered: {fault.strerror}: {path}.")
+
+
+def passed(key: str) -> bool:
+    """Tell whether the reader has solved an exercise, now or earlier."""
+    if not somebody_is_there():
+        return False
+    try:
+        return read_verdicts().get(key) == "passed"
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,510 @@
+"""A model is called with other parameters, and stays what it was."""
+
+import copy
+import re
+import warnings
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.func import grad
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, spectral_norm
+
+from mamlkit import (
+    Batch,
+    Tasks,
+    adapt,
+    adaptation_curve,
+    calling,
+    functional_accuracy,
+    functional_loss,
+    gradient_of,
+    imaml_loss,
+    in_chunks,
+    in_parts,
+    meta_loss,
+    meta_train,
+    multi_step_loss,
+    one_by_one,
+    reptile_loss,
+)
+
+
+def tasks(n_tasks=4, generator=None, features=3, ways=2):
+    """Tasks of random vectors, with class numbers or numbers as targets."""
+    draw = partial(torch.randn, generator=generator)
+    batches = []
+    for k in (5, 6):
+        y = torch.arange(k).remainder(ways).repeat(n_tasks, 1)
+        batches.append(Batch(draw(n_tasks, k, features), y))
+    return Tasks(*batches)
+
+
+def of(model):
+    return {k: p.detach().clone() for k, p in model.named_parameters()}
+
+
+def state(model):
+    """Everything that a model is: objects under their names, and numbers."""
+    named = [
+        *model.named_parameters(remove_duplicate=False),
+        *model.named_buffers(remove_duplicate=False),
+    ]
+    return {name: (id(t), type(t), t.detach().clone()) for name, t in named}
+
+
+def assert_unchanged(model, before):
+    after = state(model)
+    assert after.keys() == before.keys()
+    for name, (place, kind, value) in before.items():
+        assert after[name][:2] == (place, kind), name
+        assert torch.equal(after[name][2], value), name
+    copy.deepcopy(model)
+
+
+# --- modules and weights with more than one name
+
+
+class Nest(nn.Module):
+    """One block under three names, two of them deep, and a tied weight."""
+
+    def __init__(self):
+        super().__init__()
+        block = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+        self.body = nn.ModuleDict({"a": block, "b": nn.Sequential(block)})
+        self.again, self.head = block, nn.Linear(4, 4)
+        self.head.weight = block[0].weight
+        self.door, self.out = nn.Linear(3, 4), nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.body["b"](self.body["a"](self.door(x)))
+        return self.out(self.head(self.again(x)))
+
+
+def one_module_twice():
+    shared = nn.Linear(4, 4)
+    return nn.Sequential(
+        nn.Linear(3, 4), shared, nn.Tanh(), shared, nn.Linear(4, 2)
+    )
+
+
+def one_weight_twice():
+    model = nn.Sequential(
+        nn.Linear(3, 4), nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4),
+        nn.Linear(4, 2),
+    )  # fmt: skip
+    model[3].weight = model[1].weight
+    return model
+
+
+SHARING = [one_module_twice, one_weight_twice, Nest]
+
+
+def make(kind):
+    torch.manual_seed(0)
+    return kind()
+
+
+@pytest.mark.parametrize("kind", SHARING, ids=lambda kind: kind.__name__)
+def test_a_tensor_with_several_names_is_replaced_in_every_place(kind):
+    model, (support, _) = make(kind), tasks()
+    batch = Batch(support.x[0], support.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    doubled = {name: 2 * p for name, p in of(model).items()}
+    found, slope = loss_fn(doubled, batch), grad(loss_fn)(doubled, batch)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(2)
+    expected = F.cross_entropy(model(batch.x), batch.y)
+    torch.testing.assert_close(found, expected)
+    expected.backward()
+    for name, p in model.named_parameters():
+        torch.testing.assert_close(slope[name], p.grad)
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+@pytest.mark.parametrize("kind", SHARING, ids=lambda kind: kind.__name__)
+def test_no_call_changes_a_model_that_shares(kind, way):
+    model, some = make(kind), tasks()
+    before = state(model)
+    params = dict(model.named_parameters())
+    loss_fn = functional_loss(model, F.cross_entropy)
+    accuracy = functional_accuracy(model)
+    support, query = (Batch(b.x[0], b.y[0]) for b in some)
+    adapted = adapt(params, loss_fn, support, lr=0.5, steps=2)
+    assert not any(torch.equal(adapted[name], params[name]) for name in params)
+    meta_loss(params, loss_fn, some, lr=0.1, over_tasks=way)
+    adaptation_curve(
+        params, loss_fn, accuracy, some, lr=0.1, steps=2, over_tasks=way
+    )
+    one_by_one(model, params, support.x, query.x)
+    assert_unchanged(model, before)
+
+
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+@pytest.mark.parametrize("kind", SHARING, ids=lambda kind: kind.__name__)
+def test_a_model_that_shares_is_trained_as_its_unrolled_twin(kind, way):
+    model = make(kind)
+    start, places = of(model), [id(p) for p in model.parameters()]
+    history = meta_train(
+        model, tasks, criterion=F.cross_entropy, inner_lr=0.1, meta_lr=1e-2,
+        n_tasks=4, iterations=3, over_tasks=way,
+        generator=torch.Generator().manual_seed(0),
+    )  # fmt: skip
+    assert [id(p) for p in model.parameters()] == places
+    for name, p in model.named_parameters():
+        assert isinstance(p, nn.Parameter)
+        assert torch.equal(p, history.params[name])
+        assert not torch.equal(p, start[name])
+    copy.deepcopy(model)
+
+
+def test_a_tensor_may_be_given_by_any_of_its_names_but_not_by_two():
+    model, (support, _) = make(one_module_twice), tasks()
+    batch = Batch(support.x[0], support.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    weight = torch.randn(4, 4)
+    by_first, by_second, by_both = (
+        loss_fn(dict.fromkeys(names, weight), batch)
+        for names in (["1.weight"], ["3.weight"], ["1.weight", "3.weight"])
+    )
+    assert torch.equal(by_first, by_second) and torch.equal(by_first, by_both)
+    with pytest.raises(ValueError, match="'3.weight' and '1.weight' are one"):
+        loss_fn({"1.weight": weight, "3.weight": 2 * weight}, batch)
+
+
+# --- state that a forward pass writes
+
+
+class Remembers(nn.Module):
+    """Writes into a buffer; `how` decides in which way."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = nn.Linear(3, 2), how
+        self.register_buffer("seen", torch.zeros(3))
+        self.register_buffer("hidden", torch.zeros(3), persistent=False)
+
+    def forward(self, x):
+        if self.training:
+            self.how(self, x.detach().mean(0))
+        return self.layer(x + self.seen + self.hidden)
+
+
+def replaces(self, mean):
+    self.seen = 0.9 * self.seen + 0.1 * mean
+
+
+def adds(self, mean):
+    self.seen.add_(0.1)
+
+
+def copies(self, mean):
+    self.hidden.copy_(mean)
+
+
+def by_data(self, mean):
+    self.seen.data.copy_(mean)
+
+
+def with_spectral(norm):
+    return nn.Sequential(norm(nn.Linear(3, 4)), nn.Linear(4, 2))
+
+
+WRITERS = {
+    "spectral parametrisation": lambda: with_spectral(
+        parametrizations.spectral_norm
+    ),
+    "spectral hook": lambda: with_spectral(spectral_norm),
+} | {
+    how.__name__: partial(Remembers, how)
+    for how in (replaces, adds, copies, by_data)
+}
+USES = {
+    "loss": lambda m, t, one: functional_loss(m, F.cross_entropy)(of(m), one),
+    "accuracy": lambda m, t, one: functional_accuracy(m)(of(m), one),
+    "adapt": lambda m, t, one: adapt(
+        of(m), functional_loss(m, F.cross_entropy), one, lr=0.1
+    ),
+    "one by one": lambda m, t, one: one_by_one(m, of(m), one.x, one.x),
+}
+for way in ("vmap", "loop"):
+    USES |= {
+        f"meta_loss {way}": lambda m, t, one, way=way: meta_loss(
+            of(m), functional_loss(m, F.cross_entropy), t, lr=0.1,
+            over_tasks=way,
+        ),
+        f"imaml_loss {way}": lambda m, t, one, way=way: imaml_loss(
+            of(m), functional_loss(m, F.cross_entropy), t, strength=1.0,
+            lr=0.1, steps=1, over_tasks=way,
+        ),
+        f"adaptation_curve {way}": lambda m, t, one, way=way: (
+            adaptation_curve(
+                of(m), functional_loss(m, F.cross_entropy),
+                functional_accuracy(m), t, lr=0.1, steps=1, over_tasks=way,
+            )
+        ),
+        f"meta_train {way}": lambda m, t, one, way=way: meta_train(
+            m, tasks, criterion=F.cross_entropy, inner_lr=0.1, meta_lr=0.1,
+            n_tasks=2, iterations=1, over_tasks=way,
+            generator=torch.Generator().manual_seed(0),
+        ),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_what_a_forward_pass_writes_is_said_and_undone(writer, use):
+    torch.manual_seed(0)
+    model, some = WRITERS[writer](), tasks()
+    one = Batch(some.support.x[0], some.support.y[0])
+    before = state(model)
+    said = "the model's forward pass changes"
+    # Writing over all tasks at once is what vmap itself refuses.
+    no = f"{said}|vmap: inplace arithmetic|aten::div.out"
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            found = USES[use](model, some, one)
+        except (ValueError, RuntimeError) as refused:
+            assert re.search(no, str(refused))
+        else:
+            assert any(said in str(w.message) for w in heard)
+            assert not use.startswith("meta_train")
+            same(found, USES[use](model, some, one))
+    assert_unchanged(model, before)
+
+
+def same(found, again):
+    for a, b in zip(as_list(found), as_list(again)):
+        assert torch.equal(a, b)
+
+
+def as_list(found):
+    return [*found.values()] if isinstance(found, dict) else [found]
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+def test_in_eval_mode_where_it_only_reads_it_is_accepted(writer):
+    torch.manual_seed(0)
+    model, some = WRITERS[writer]().eval(), tasks()
+    before = state(model)
+    USES["meta_loss loop"](model, some, None)
+    assert_unchanged(model, before)
+
+
+def test_what_the_owner_writes_between_calls_is_kept():
+    model, some = Remembers(adds).eval(), tasks()
+    one = Batch(some.support.x[0], some.support.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    first = loss_fn(of(model), one)
+    model.load_state_dict(model.state_dict() | {"seen": torch.ones(3)})
+    assert loss_fn(of(model), one) != first
+    model.seen = torch.full((3,), 2.0)
+    loss_fn(of(model), one)
+    assert (model.seen == 2).all()
+    model.train()
+    with pytest.warns(calling.Undone, match="changes its buffer 'seen'"):
+        loss_fn(of(model), one)
+    assert (model.seen == 2).all()
+
+
+def test_weights_that_every_call_renormalises_are_refused():
+    model = nn.Sequential(nn.Embedding(5, 3, max_norm=0.1), nn.Linear(3, 2))
+    before = state(model)
+    one = Batch(torch.arange(4), torch.tensor([0, 1, 0, 1]))
+    loss_fn = functional_loss(model, F.cross_entropy)
+    with pytest.raises(ValueError, match="Embedding '0' has max_norm"):
+        adapt(dict(model.named_parameters()), loss_fn, one, lr=0.1)
+    assert_unchanged(model, before)
+
+
+def test_buffers_made_in_inference_mode_and_nan_are_left_in_peace():
+    model = Remembers(adds).eval()
+    with torch.inference_mode():
+        model.seen = torch.zeros(3)
+    model.hidden[0] = float("nan")
+    loss_fn = functional_loss(model, F.cross_entropy)
+    some = tasks()
+    loss_fn(of(model), Batch(some.support.x[0], some.support.y[0]))
+
+
+def test_embeddings_of_plain_numbers_have_no_features():
+    model = nn.Sequential(nn.Embedding(5, 3), nn.Linear(3, 2))
+    one = Batch(torch.arange(4), torch.tensor([0, 1, 0, 1]))
+    assert functional_loss(model, F.cross_entropy)(of(model), one) > 0
+
+
+class Listens(nn.Module):
+    """Leaves tensors and a count in itself, as attributes."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.layer, self.how = nn.Linear(3, 2), how
+        self.last, self.hidden = None, torch.zeros(3)
+
+    def forward(self, x):
+        self.how(self, x)
+        return self.layer(x + self.hidden)
+
+
+def notes(self, x):
+    self.last, self.calls = self.layer(x), 1
+
+
+def carries_over(self, x):
+    self.hidden = 0.5 * self.hidden + x.mean(0)
+
+
+def writes_over(self, x):
+    self.hidden += 1
+
+
+@pytest.mark.parametrize("how", [notes, carries_over])
+@pytest.mark.parametrize("use", USES)
+def test_attributes_are_as_they_were(how, use):
+    torch.manual_seed(0)
+    model, some = Listens(how), tasks()
+    one = Batch(some.support.x[0], some.support.y[0])
+    hidden = model.hidden
+    first = functional_loss(model, F.cross_entropy)(of(model), one)
+    USES[use](model, some, one)
+    assert model.last is None and not hasattr(model, "calls")
+    assert model.hidden is hidden and not hidden.any()
+    if not use.startswith("meta_train"):
+        again = functional_loss(model, F.cross_entropy)(of(model), one)
+        assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_an_attribute_that_is_written_into_is_put_back_too(use):
+    model, some = Listens(writes_over), tasks()
+    one = Batch(some.support.x[0], some.support.y[0])
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        try:
+            USES[use](model, some, one)
+        except ValueError as refused:
+            heard.append(refused)
+    assert "the model's forward pass changes" in str(heard[0])
+    assert not model.hidden.any()
+
+
+# --- several inputs
+
+
+class Masked(nn.Module):
+    """Ids and a mask, by position or by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.head = nn.Embedding(10, 8), nn.Linear(8, 2)
+
+    def forward(self, ids, mask):
+        weighed = self.embedding(ids) * mask.unsqueeze(-1)
+        return self.head(weighed.mean(1))
+
+
+def together(model):
+    """The same model with both inputs in one tensor."""
+
+    class Together(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return self.model(x[..., 0].long(), x[..., 1])
+
+    return Together()
+
+
+def masked(form, n_tasks=4, generator=None):
+    generator = generator or torch.Generator().manual_seed(0)
+    batches = []
+    for k in (5, 3):
+        ids = torch.randint(10, (n_tasks, k, 6), generator=generator)
+        mask = torch.rand((n_tasks, k, 6), generator=generator)
+        y = torch.randint(2, (n_tasks, k), generator=generator)
+        x = {
+            "tuple": (ids, mask),
+            "list": [ids, mask],
+            "dict": {"mask": mask, "ids": ids},
+            "one": torch.stack([ids.float(), mask], -1),
+        }[form]
+        batches.append(Batch(x, y))
+    return Tasks(*batches)
+
+
+def on_masked(form, run, **options):
+    torch.manual_seed(0)
+    model = Masked()
+    model = together(model) if form == "one" else model
+    params = {f"{k.removeprefix('model.')}": k for k in of(model)}
+    found = run(model, masked(form), **options)
+    if isinstance(found, dict):
+        return {short: found[name] for short, name in params.items()}
+    return found
+
+
+OBJECTIVES = [
+    meta_loss,
+    reptile_loss,
+    partial(imaml_loss, strength=1.0),
+    partial(multi_step_loss, weights=[0.5, 0.5]),
+]
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "dict"])
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+@pytest.mark.parametrize("size", [None, 3])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_several_inputs_give_the_gradient_of_one(form, way, size, objective):
+    def run(model, some):
+        follow = partial(objective, lr=0.1, steps=2, over_tasks=way)
+        gradient = gradient_of(follow)
+        gradient = in_parts(gradient, size) if size else gradient
+        loss_fn = functional_loss(model, F.cross_entropy)
+        return gradient(of(model), loss_fn, some)[0]
+
+    several, one = on_masked(form, run), on_masked("one", run)
+    assert several.keys() == one.keys()
+    for name in one:
+        torch.testing.assert_close(several[name], one[name])
+
+
+@pytest.mark.parametrize("form", ["tuple", "list", "dict"])
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_several_inputs_are_judged_and_trained_as_one(form, way):
+    def judge(model, some):
+        loss_fn = functional_loss(model, F.cross_entropy)
+        curve = partial(
+            adaptation_curve, of(model), loss_fn, functional_accuracy(model),
+            lr=0.5, steps=2, over_tasks=way,
+        )  # fmt: skip
+        return in_chunks(curve, some, 3)
+
+    def train(model, some):
+        return meta_train(
+            model, lambda n_tasks, generator: some,
+            criterion=F.cross_entropy, inner_lr=0.1, meta_lr=0.1, n_tasks=4,
+            iterations=3, over_tasks=way, tasks_at_once=3,
+            generator=torch.Generator().manual_seed(0),
+        ).loss  # fmt: skip
+
+    for run in (judge, train):
+        torch.testing.assert_close(on_masked(form, run), on_masked("one", run))
+
+
+def test_several_inputs_that_do_not_fit_are_named():
+    (ids, mask), y = masked("tuple").support
+    loss_fn = functional_loss(Masked(), F.cross_entropy)
+    for wrong, said in (
+        ((ids, mask[:3]), r"'support.x\[1\]': 3"),
+        ((ids, mask[:, :2]), r"5 x\[0\] and 2 x\[1\] and 5 y"),
+    ):
+        both = Tasks(Batch(wrong, y), Batch(wrong, y))
+        with pytest.raises(ValueError, match=said):
+            meta_loss(of(Masked()), loss_fn, both, lr=0.1)

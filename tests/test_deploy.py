@@ -1,0 +1,101 @@
+"""A module for one task: adapted, without a graph, and nobody else's."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import mamlkit.deploy
+from mamlkit import (
+    Batch,
+    Tasks,
+    adapt,
+    adaptation_curve,
+    adapted_model,
+    functional_loss,
+)
+from mamlkit.rules import adam
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+@pytest.fixture
+def support():
+    return Batch(torch.randn(6, 3), torch.randn(6, 1))
+
+
+def params_of(model):
+    return {k: p.detach().clone() for k, p in model.named_parameters()}
+
+
+GIVEN = {"criterion": F.mse_loss, "lr": 0.1, "steps": 4}
+
+
+def test_it_is_the_adapted_model_and_predicts_arrays(model, support):
+    before = params_of(model)
+    module = adapted_model(model, support, **GIVEN)
+    loss_fn = functional_loss(model, F.mse_loss)
+    expected = adapt(before, loss_fn, support, lr=0.1, steps=4)
+    for name, p in module.named_parameters():
+        assert torch.equal(p, expected[name]) and not p.requires_grad
+        assert torch.equal(model.get_parameter(name), before[name])
+        assert model.get_parameter(name).requires_grad
+    assert module(torch.randn(5, 3)).numpy().shape == (5, 1)
+    assert type(module) is type(model) and module.training
+    assert not adapted_model(model.eval(), support, **GIVEN).training
+
+
+def test_no_step_leaves_a_graph(model, support, monkeypatch):
+    steps = []
+
+    def watched(*args, **options):
+        steps.append(adapt(*args, **options))
+        return steps[-1]
+
+    monkeypatch.setattr(mamlkit.deploy, "adapt", watched)
+    adapted_model(model, support, **GIVEN)
+    assert all(p.grad_fn is None for p in steps[0].values())
+
+
+def test_frozen_parts_stay_and_only_those_named_are_adapted(model, support):
+    model[0].requires_grad_(False)
+    module = adapted_model(model, support, adapted=["2.bias"], **GIVEN)
+    moved = {
+        name
+        for name, p in module.named_parameters()
+        if not torch.equal(p, model.get_parameter(name))
+    }
+    assert moved == {"2.bias"}
+    with pytest.raises(ValueError, match="adapted must name parameters of"):
+        adapted_model(model, support, adapted=["0.bias"], **GIVEN)
+    with pytest.raises(ValueError, match="no parameter of the model requires"):
+        adapted_model(model.requires_grad_(False), support, **GIVEN)
+
+
+def test_evaluation_adapts_those_named_as_training_does(model, support):
+    loss_fn, params = functional_loss(model, F.mse_loss), params_of(model)
+    x, y = (t[None] for t in support)
+    curve = adaptation_curve(
+        params, loss_fn, loss_fn, Tasks(Batch(x, y), Batch(x, y)),
+        lr={"2.bias": 0.1}, steps=4, adapted=["2.bias"],
+    )  # fmt: skip
+    module = adapted_model(
+        model, support, adapted=["2.bias"], **GIVEN | {"lr": {"2.bias": 0.1}}
+    )
+    expected = F.mse_loss(module(support.x), support.y)
+    torch.testing.assert_close(curve[0, -1], expected)
+    assert curve[0, -1] < curve[0, 0]
+
+
+def test_arrays_and_rules_will_do(model, support):
+    arrays = Batch(*(np.asarray(t) for t in support))
+    plain = adapted_model(model, arrays, **GIVEN)
+    same = adapted_model(model, support, **GIVEN)
+    other = adapted_model(model, arrays, rule=adam(), **GIVEN)
+    assert torch.equal(plain[2].weight, same[2].weight)
+    assert not torch.equal(plain[2].weight, other[2].weight)

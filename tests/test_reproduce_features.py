@@ -1,0 +1,130 @@
+"""How features move, and what the nearest class mean says."""
+
+import json
+from argparse import ArgumentParser
+from functools import partial
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from mamlkit import CNN, Batch, Episodes, functional_loss
+from mamlkit.checkpoint import save_checkpoint
+from mamlkit.reproduce import features, judge, training, write_result
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return CNN(5, width=4)
+
+
+def params_of(net):
+    return {k: p.detach() for k, p in net.named_parameters()}
+
+
+def tasks(n_tasks=3, k_shot=2, k_query=2):
+    g = torch.Generator().manual_seed(0)
+    images = torch.rand(8, 20, 1, 28, 28, generator=g)
+    return Episodes(images, 5, rotations=True).sample(
+        n_tasks, k_shot=k_shot, k_query=k_query, generator=g
+    )
+
+
+def descent(net, lr):
+    loss_fn = functional_loss(net, F.cross_entropy)
+    return judge.descent(loss_fn, params_of(net), lr)
+
+
+def test_layers_end_in_what_the_network_says(net):
+    x = tasks().query.x[0]
+    found = features.layers(net, params_of(net), x)
+    assert len(found) == len(features.LAYERS)
+    torch.testing.assert_close(found[-1], net(x))
+    torch.testing.assert_close(found[3], net.body(x).flatten(1))
+
+
+def test_alignment_sees_through_rotations_and_scales_only():
+    g = torch.Generator().manual_seed(0)
+    x = torch.randn(30, 5, generator=g, dtype=torch.float64)
+    turn = torch.linalg.qr(torch.randn(5, 5, generator=g).double()).Q
+    same = features.alignment(x, 3 * x @ turn + 7)
+    torch.testing.assert_close(same, torch.ones_like(same))
+    other = torch.randn(30, 5, generator=g, dtype=torch.float64)
+    # Kornblith et al. 2019, Eq. 3, written out for linear kernels.
+    a, b = x - x.mean(0), other - other.mean(0)
+    expected = (b.T @ a).norm() ** 2 / ((a.T @ a).norm() * (b.T @ b).norm())
+    found = features.alignment(x, other)
+    torch.testing.assert_close(found, expected)
+    assert found < 0.6
+
+
+def test_features_do_not_move_without_a_step_and_do_with_one(net):
+    drawn = tasks()
+    still = features.movement(net, descent(net, 0.0), 1)(drawn)
+    assert still.shape == (3, len(features.LAYERS), 2)
+    torch.testing.assert_close(still, torch.ones_like(still))
+    moved = features.movement(net, descent(net, 1.0), 2)(drawn)
+    assert (moved[:, -1] < 0.999).any()
+    twice = features.movement(net, descent(net, 1.0), 1)(drawn)
+    assert not torch.allclose(moved, twice)
+
+
+def test_nearest_mean_is_that_of_the_adapted_features(net):
+    drawn, n_way = tasks(4), 5
+    walk = descent(net, 1.0)
+    for steps in (0, 2):
+        found = features.nearest_mean(net, walk, n_way, steps=steps)(drawn)
+        for t, accuracy in enumerate(found):
+            pairs = zip(*drawn.support, *drawn.query)
+            sx, sy, qx, qy = list(pairs)[t]
+            *_, end = walk(Batch(sx, sy), steps)
+            known, asked = (features.layers(net, end, x)[-2] for x in (sx, qx))
+            means = torch.stack([known[sy == n].mean(0) for n in range(5)])
+            alike = F.cosine_similarity(asked[:, None], means, dim=-1)
+            right = (alike.argmax(1) == qy).float().mean()
+            torch.testing.assert_close(accuracy, right)
+
+
+def test_the_best_head_leaves_the_body_alone(net, monkeypatch):
+    monkeypatch.setattr(features, "RATES", (0.1, 1.0))
+    monkeypatch.setattr(features, "MOST_STEPS", 3)
+    params, drawn = params_of(net), tasks(6)
+    walk, steps, choice = features.best_head(net, params, drawn)
+    assert choice["tried"][str(choice["lr"])][1] == steps <= 3
+    support = Batch(drawn.support.x[0], drawn.support.y[0])
+    *_, end = walk(support, 3)
+    for name, p in params.items():
+        assert torch.equal(end[name], p) != name.startswith("head."), name
+
+
+def test_a_run_asks_the_networks_that_are_there(
+    tmp_path, monkeypatch, capsys, net
+):
+    def load(split):
+        g = torch.Generator().manual_seed(len(split))
+        return torch.rand(10, 20, 1, 28, 28, generator=g)
+
+    for module in (training, features):
+        monkeypatch.setattr(module, "load_omniglot", load)
+    monkeypatch.setattr(features, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(features, "RATES", (1.0,))
+    monkeypatch.setattr(features, "MOST_STEPS", 1)
+    monkeypatch.setattr(features, "build", lambda *_: net)
+    here = partial(write_result, folder=tmp_path)
+    monkeypatch.setattr(features, "write_result", here)
+    state = {"params": params_of(net), "inner_lr": 0.5, "steps": 1}
+    save_checkpoint(
+        tmp_path / "omniglot_fomaml_5way_1shot.pt", state | {"settings": {}}
+    )
+    parser = ArgumentParser()
+    parser.add_argument("--seed", type=int, default=0)
+    features.arguments(parser)
+    flags = "--test-tasks 4 --moved-tasks 2".split()
+    features.run(parser.parse_args(flags))
+    result = json.loads((tmp_path / "features_5way_1shot.json").read_text())
+    names = {row["name"]: row["n"] for row in result["rows"]}
+    assert names["fomaml_head_alone_minus_all"] == 4
+    assert names["fomaml_cka_conv4"] == 2
+    assert "pixels_nearest_mean" in names and "anil_all_layers" not in names
+    assert result["settings"]["head_alone"]["fomaml"]["lr"] == 1.0

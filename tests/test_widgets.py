@@ -1,0 +1,49 @@
+"""Sliders redraw the picture, and a quiz answers, without a browser.
+
+In ipywidgets 7 too, which hosted notebooks have.
+"""
+
+import matplotlib
+import pytest
+
+from mamlkit.course import explore, quiz, widgets
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """What is displayed; the last is the live part."""
+    matplotlib.use("agg")
+    found = []
+    monkeypatch.setattr(widgets, "display", found.append)
+    monkeypatch.setattr(widgets, "show", lambda fig, alt: found.append(alt))
+    return found
+
+
+def draw(ax, height, slope, name):
+    ax.plot([0, 1], [height, height + slope])
+    ax.set_title(name)
+
+
+@pytest.mark.filterwarnings("error:Passing unrec:DeprecationWarning")
+def test_every_slider_redraws_the_picture_and_says_its_value(shown):
+    static = [{"height": 1, "slope": 0.5, "name": "a"}]
+    controls = {"height": (0, 3, 1), "slope": (0.0, 2.0, 0.5)}
+    explore(draw, static, alt="a line", name=["a", "b"], **controls)
+    assert shown[0] == "a line"
+    *sliders, picture = shown[-1].children
+    pictures = {picture.value}
+    for slider, value in zip(sliders, ("b", 3, 2.0)):
+        slider.value = value
+        pictures.add(picture.value)
+    assert len(pictures) == 4
+    assert "name = b, height = 3, slope = 2.0" in picture.value
+
+
+def test_an_answer_of_the_quiz_is_explained(shown):
+    quiz("03")
+    buttons, reply = shown[-1].children[0].children
+    for button in buttons.children:
+        button.click()
+        assert "role='status'" in reply.value
+        letter = button.description[-2]
+        assert f"<b>{letter}: " in reply.value
