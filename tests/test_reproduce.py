@@ -1,11 +1,9 @@
 """Result files: what is written is read back, or one line says why not."""
 
-import math
-
 import pytest
 import torch
 
-from mamlkit.reproduce import read_result, row, row_of_seeds, write_result
+from mamlkit.reproduce import read_result, row, write_result
 
 
 def write(folder, rows=()):
@@ -40,17 +38,3 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
 def test_a_missing_result_says_which_command_makes_it(tmp_path):
     with pytest.raises(ValueError, match="mamlkit reproduce"):
         read_result("demo", tmp_path)
-
-
-def test_a_row_of_trainings_has_the_interval_of_student():
-    # Five values of deviation 1: 2.776 / √5.
-    values = torch.tensor([-1.0, 1.0, 0.0, 1.0, -1.0]) + 3
-    found = row_of_seeds("mse", values, share=0.5)
-    assert found["value"] == 3 and found["n"] == 5
-    assert found["interval"] == pytest.approx(2.776 / 5**0.5, rel=1e-3)
-    assert found["seeds"] == [2, 4, 3, 4, 2] and found["share"] == 0.5
-
-
-def test_a_training_that_diverged_is_no_number():
-    found = row_of_seeds("mse", [1.0, math.inf])
-    assert found["value"] is None and found["seeds"] == [1.0, None]

@@ -6,9 +6,7 @@ which trains (resumably), evaluates, and writes `data/results/*.json` and
 """
 
 import json
-import math
 import platform
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +24,7 @@ EXPERIMENTS = (
     "navigation",
     "speed",
     "in_context",
-    "cheetah",
-    "room",
 )
-# 97.5 % points of Student's t, by the number of trainings less one.
-STUDENT = {1: 12.71, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447}
 
 
 def row(
@@ -51,40 +45,6 @@ def row(
         "n": len(values),
         "paper": paper,
     }
-
-
-def row_of_seeds(
-    name: str, values: Sequence[float] | torch.Tensor, **more: Any
-) -> dict[str, Any]:
-    """Summarise one number per training as a row of a result file.
-
-    Args:
-        name: what was measured.
-        values: one a training, at most seven.
-        **more: further entries of the row.
-
-    Returns:
-        the mean; half the width of its 95 % interval by Student's t, which
-        says what other trainings (and what was drawn anew with each) would
-        make of it; n, the trainings; and "seeds", the values themselves, so
-        that paired differences can be taken.
-    """
-    values = torch.as_tensor(values, dtype=torch.float64)
-    half = STUDENT[len(values) - 1] * values.std() / len(values) ** 0.5
-    finite = bool(values.isfinite().all())
-    return {
-        "name": name,
-        "value": _significant(values.mean().item()) if finite else None,
-        "interval": _significant(half.item()) if finite else None,
-        "n": len(values),
-        "paper": None,
-        "seeds": [_significant(v) for v in values.tolist()],
-    } | more
-
-
-def _significant(number: float, digits: int = 5) -> float | None:
-    """Round; None for what JSON has no number for."""
-    return float(f"{number:.{digits}g}") if math.isfinite(number) else None
 
 
 def write_result(

@@ -2,7 +2,8 @@
 
 A transformer that reads its task from the prompt, MAML, context parameters
 (CAVIA), fine-tuning, and the closed form, on the same tasks: inside the family
-that all were trained on, and under seven shifts. Several trainings of each.
+that all were trained on, and under seven shifts. One training of each; MAML
+and fine-tuning start from the networks of `sinusoid`.
 """
 
 import time
@@ -36,9 +37,7 @@ from mamlkit.reproduce.judge_in_context import (
 
 
 def arguments(parser: ArgumentParser) -> None:
-    """Add this experiment's flags."""
-    add = parser.add_argument
-    add("--seeds", type=int, default=3, help="trainings of each method")
+    """Add no flags but those of every experiment."""
 
 
 def milliseconds(act, seconds: float = 0.5) -> float:
@@ -52,7 +51,7 @@ def milliseconds(act, seconds: float = 0.5) -> float:
     return sorted(times)[len(times) // 2]
 
 
-def costs(k_shot: int = 10) -> dict[str, dict[str, float]]:
+def costs(seed: int, k_shot: int = 10) -> dict[str, dict[str, float]]:
     """Time and memory for one new task of ten points and 100 queries.
 
     Returns:
@@ -61,8 +60,8 @@ def costs(k_shot: int = 10) -> dict[str, dict[str, float]]:
         query.
     """
     tasks = tasks_of("", k_shot, 1, TEST_SEED)
-    start, loss_fn = start_of("maml", 0)
-    context, context_loss_fn = start_of("cavia", 0)
+    start, loss_fn = start_of("maml", seed)
+    context, context_loss_fn = start_of("cavia", seed)
     size = sum(p.numel() for p in start.values())
     found = {}
     for name, begin, loss, kept in (
@@ -77,7 +76,7 @@ def costs(k_shot: int = 10) -> dict[str, dict[str, float]]:
                 "milliseconds": milliseconds(act),
                 "numbers": kept,
             }
-    model, params = transformer(0)
+    model, params = transformer(seed)
     # Keys and values of every example in every layer.
     kept = 2 * k_shot * len(model.layers) * model.write.in_features
     act = partial(prompted, model, params, tasks)
@@ -90,18 +89,17 @@ def costs(k_shot: int = 10) -> dict[str, dict[str, float]]:
     }
 
 
-def training_costs(seeds: range) -> dict[str, dict[str, float]]:
-    """What each training took: parameters, tasks, seconds (mean of seeds)."""
+def training_costs(seed: int) -> dict[str, dict[str, float]]:
+    """What each training took: parameters, tasks, seconds."""
     found = {}
     for name, settings in TRAININGS.items():
-        runs = [train(name, seed, settings, quiet=True) for seed in seeds]
+        history = train(name, seed, settings, quiet=True)
         found[name] = {
-            "parameters": sum(p.numel() for p in runs[0].params.values()),
+            "parameters": sum(p.numel() for p in history.params.values()),
             "iterations": settings["iterations"],
             "tasks": settings["iterations"] * settings["n_tasks"],
-            "seconds": round(sum(r.seconds for r in runs) / len(runs), 1),
-            "seconds_each": [round(r.seconds, 1) for r in runs],
-            "cpu_seconds": [round(cpu_seconds(name, s), 1) for s in seeds],
+            "seconds": round(history.seconds, 1),
+            "cpu_seconds": round(cpu_seconds(name, seed), 1),
         }
     return found
 
@@ -109,35 +107,28 @@ def training_costs(seeds: range) -> dict[str, dict[str, float]]:
 def run(args: Namespace) -> None:
     """Train, choose, judge; write in_context.json and in_context.pt."""
     torch.set_num_threads(1)
-    seeds = range(args.seed, args.seed + args.seeds)
-    for seed in seeds:
-        for name, settings in TRAININGS.items():
-            train(name, seed, settings)
-    history = train("transformer", seeds[0], TRAININGS["transformer"])
+    trained = {
+        name: train(name, args.seed, settings)
+        for name, settings in TRAININGS.items()
+    }
+    history = trained["transformer"]
     every = TRAININGS["transformer"]["iterations"] // 200
     means = torch.tensor(history.loss).view(-1, every).mean(1).tolist()
-    rows, chosen = judge(seeds)
+    rows, chosen = judge(args.seed)
     path = write_result(
         "in_context",
         settings={
-            "seeds": args.seeds,
             "chosen": chosen,
-            "training": training_costs(seeds),
-            "costs": costs(),
+            "training": training_costs(args.seed),
+            "costs": costs(args.seed),
         },
         seed=args.seed,
         seconds=history.seconds,
         curve=[[(i + 1) * every, round(m, 4)] for i, m in enumerate(means)],
-        rows=[*rows, *link_rows(seeds)],
+        rows=[*rows, *link_rows(range(args.seed, args.seed + 5))],
     )
     save_checkpoint(
         CHECKPOINTS / "in_context.pt",
-        {
-            "params": history.params,
-            **{
-                name: train(name, seeds[0], TRAININGS[name]).params
-                for name in ("cavia", "maml_wide")
-            },
-        },
+        {name: each.params for name, each in trained.items()},
     )
     print(path)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mamlkit.in_context import gradient_step_attention, linear_attention
-from mamlkit.reproduce import row_of_seeds
+from mamlkit.reproduce.intervals import student_interval
 
 FEATURES = K_SHOT = 10
 ITERATIONS, N_TASKS = 3_000, 256
@@ -69,7 +69,10 @@ def gradient_step(lr: float) -> tuple[Tensor, Tensor]:
 
 
 def link_rows(seeds: range) -> list[dict]:
-    """Errors of the step, of the layer, and of one beside the other."""
+    """Errors of the step, of the layer, and of one beside the other.
+
+    n is the number of trainings; intervals are Student's, over these.
+    """
     names = ("zero", "gradient_step", "trained", "apart", "identity", "lr")
     found = {name: [] for name in names}
     for seed in seeds:
@@ -98,4 +101,9 @@ def link_rows(seeds: range) -> list[dict]:
         part = block.diagonal().mean() * torch.eye(FEATURES)
         share = part.square().sum() / block.square().sum()
         found["identity"].append(share.item())
-    return [row_of_seeds(f"link_{k}", v) for k, v in found.items()]
+    rows = []
+    for name, values in found.items():
+        mean, half = student_interval(torch.tensor(values))
+        row = {"name": f"link_{name}", "value": mean, "interval": half}
+        rows.append(row | {"n": len(values), "paper": None, "seeds": values})
+    return rows

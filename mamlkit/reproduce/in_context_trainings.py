@@ -97,9 +97,6 @@ TRAININGS = {
         "iterations": 24_000,
         "steps": 0,
     },
-    # The paper's 40-40 network, one step, with the α of `sinusoid`.
-    "maml": WAVES | {"model": MLP, "inner_lr": 0.001, "steps": 1},
-    "pretrained": WAVES | {"model": MLP, "inner_lr": 0.0, "steps": 0},
     # Its authors' setting: five numbers, one step, α = 1.
     "cavia": WAVES
     | {
@@ -107,14 +104,6 @@ TRAININGS = {
         "inner_lr": 1.0,
         "steps": 1,
         "iterations": 50_000,
-    },
-    # More weights and more steps than the paper's.
-    "maml_wide": WAVES
-    | {
-        "model": partial(MLP, hidden=(64, 64, 64)),
-        "inner_lr": 0.01,
-        "steps": 5,
-        "iterations": 10_000,
     },
 }
 

@@ -1,23 +1,24 @@
-"""Who fits a new wave how well, inside the family and under seven shifts.
+"""Who fits a new wave how well, inside the family and under shifts.
 
-Each training has test tasks of its own, the same for every method. What is
-open is chosen for each method, setting, number of points and number of steps
-on tasks that no test uses.
+One training of each method, all judged on the same tasks. What is open is
+chosen for each method, setting, number of points and number of steps on tasks
+that no test uses.
 """
 
 import math
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.evaluate import mean_interval
 from mamlkit.in_context import InContextLearner
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import MLP
-from mamlkit.paths import BUILD
-from mamlkit.reproduce import row_of_seeds
+from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce.in_context_methods import (
     TEST_SEED,
     VALIDATION,
@@ -35,14 +36,10 @@ from mamlkit.reproduce.in_context_methods import (
     tuned,
     wave_basis,
 )
-from mamlkit.reproduce.in_context_trainings import (
-    TRAININGS,
-    WithContext,
-    train,
-)
+from mamlkit.reproduce.in_context_trainings import TRAININGS, train
 from mamlkit.tasks import Batch, Tasks
 
-INSIDE = (1, 2, 3, 5, 10, 20)  # points, of the family that all trained on
+INSIDE = (1, 2, 5, 10, 20)  # points, of the family that all trained on
 # Setting -> numbers of points.
 SHIFTED = {
     "points": (50, 100),  # of the same family
@@ -54,35 +51,30 @@ SHIFTED = {
     "harmonics": (10, 50),
 }
 STEPS = (1, 5, 10, 100)
-TESTS = {"": 500, "shifted": 100}  # tasks for each training, its own ones
+TESTS = {"": 1000, "shifted": 300}  # tasks
 PROBE = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e4, 1e8)  # strengths
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # SGD and Adam, on weights and on a context.
-RATES = {False: rate_grid(0.0003, 6), True: rate_grid(0.0003, 5)}
-CONTEXT_RATES = {False: rate_grid(0.03, 6), True: rate_grid(0.01, 5)}
-GRADIENT = ("maml", "maml_wide", "cavia", "pretrained", "untrained")
-TUNED_STEPS, TUNED_TESTS = (1, 5, 20), 20  # of the transformer itself
+RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
+CONTEXT_RATES = {False: rate_grid(0.1, 4), True: rate_grid(0.03, 4)}
+GRADIENT = ("maml", "cavia", "pretrained", "untrained")
+TUNED_STEPS, TUNED_TESTS = (1, 5, 20), 100  # of the transformer itself
 
 
 def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
     """Give what a method adapts to a task, and its loss."""
-    if name == "untrained":
-        torch.manual_seed(seed)
-        model = MLP()
-        start = {k: p.detach() for k, p in model.named_parameters()}
-        return start, functional_loss(model, F.mse_loss)
-    return start_from(name, seed, TRAININGS[name])
-
-
-def start_from(name: str, seed: int, settings: dict) -> tuple[Params, LossFn]:
-    """Give what a training's method adapts to a task, and its loss."""
-    model = settings["model"]()
-    params = train(name, seed, settings, quiet=True).params
-    loss_fn = functional_loss(model, F.mse_loss)
-    if not isinstance(model, WithContext):
-        return params, loss_fn
-    start = {"context": torch.zeros_like(model.context)}
-    return start, lambda context, batch: loss_fn(params | context, batch)
+    if name == "cavia":
+        model = TRAININGS[name]["model"]()
+        params = train(name, seed, TRAININGS[name], quiet=True).params
+        loss_fn = functional_loss(model, F.mse_loss)
+        start = {"context": torch.zeros_like(model.context)}
+        return start, lambda context, batch: loss_fn(params | context, batch)
+    torch.manual_seed(seed)
+    model = MLP()
+    start = {k: p.detach() for k, p in model.named_parameters()}
+    if name != "untrained":  # the networks of chapter 05
+        start = load_checkpoint(CHECKPOINTS / "sinusoid.pt")[name]
+    return start, functional_loss(model, F.mse_loss)
 
 
 def settings() -> list[tuple[str, int]]:
@@ -96,50 +88,40 @@ def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
     return draw(setting.replace("points", ""), k_shot, count, seed)
 
 
+def tests_of(setting: str, k_shot: int) -> Tasks:
+    """Draw the tasks on which all methods are judged."""
+    count = TESTS["shifted" if setting else ""]
+    return tasks_of(setting, k_shot, count, TEST_SEED)
+
+
 def gradient_errors(
-    name: str, setting: str, k_shot: int, seeds: range
+    name: str, setting: str, k_shot: int, seed: int
 ) -> tuple[dict[str, Tensor], dict]:
-    """Errors of a method that takes steps, (seeds, tasks), resumably.
+    """Errors of a method that takes steps, (tasks,), resumably.
 
     Returns:
         by "after_1", "after_5", ... and "best", the number of steps with the
         lowest error on the tasks for validation; and what was chosen.
     """
-    kind = "shifted" if setting else ""
-    label = f"{name}_{setting}_{k_shot}"
-    path = BUILD / "reproduce" / f"in_context_judged_{label}.pt"
+    path = _judged(f"{name}_{setting}_{k_shot}")
     if path.exists():
         state = load_checkpoint(path)
         return state["found"], state["chosen"]
-    at, count = STEPS, TESTS[kind]
     grid = CONTEXT_RATES if name == "cavia" else RATES
-    start, loss_fn = start_of(name, seeds[0])
+    start, loss_fn = start_of(name, seed)
     run = partial(descend, start, loss_fn, loss_fn)
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-    choice, errors = tuned(run, val, at, grid)
-    found = {f"after_{steps}": [] for steps in at}
-    for seed in seeds:
-        start, loss_fn = start_of(name, seed)
-        run = partial(descend, start, loss_fn, loss_fn)
-        tests = tasks_of(setting, k_shot, count, TEST_SEED + seed)
-        done: dict[tuple, Tensor] = {}
-        for steps in reversed(at):
-            adam, lr = choice[steps]
-            if (adam, lr) not in done:  # a longer run passes by here, too
-                until = at[: at.index(steps) + 1]
-                done[adam, lr] = run(tasks=tests, lr=lr, at=until, adam=adam)
-            column = done[adam, lr][:, at.index(steps)]
-            found[f"after_{steps}"].append(column)
-    found = {k: torch.stack(v) for k, v in found.items()}
-    best = min(at, key=errors.get)
+    choice, errors = tuned(run, val, STEPS, grid)
+    tests, done, found = tests_of(setting, k_shot), {}, {}
+    for i, steps in reversed([*enumerate(STEPS)]):
+        adam, lr = choice[steps]
+        if (adam, lr) not in done:  # a longer run passes by here, too
+            at = STEPS[: i + 1]
+            done[adam, lr] = run(tasks=tests, lr=lr, at=at, adam=adam)
+        found[f"after_{steps}"] = done[adam, lr][:, i]
+    best = min(STEPS, key=errors.get)
     found["best"] = found[f"after_{best}"]
-    chosen = {
-        "best": best,
-        **{
-            str(k): ["Adam" if a else "SGD", lr]
-            for k, (a, lr) in choice.items()
-        },
-    }
+    chosen = {str(k): _told(*c) for k, c in choice.items()} | {"best": best}
     save_checkpoint(path, {"found": found, "chosen": chosen})
     return found, chosen
 
@@ -150,116 +132,122 @@ def transformer(seed: int) -> tuple[InContextLearner, Params]:
     return InContextLearner(), history.params
 
 
-def prompt_errors(
-    setting: str, k_shot: int, seeds: range
-) -> dict[str, Tensor]:
-    """Errors of the transformer, of a probe, and of closed forms."""
-    count = TESTS["shifted" if setting else ""]
-    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-    strength = PROBE[-1]
+def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
+    """Errors of the transformer, of a probe, and of closed forms, (tasks,)."""
+    tests = tests_of(setting, k_shot)
+    # The best answer of those who do not see the points: the mean wave.
+    mean_wave = -(2 * 2.55 / math.pi) * tests.query.x.cos()
+    found = {
+        "": prompted(*transformer(seed), tests),
+        "zero_": tests.query.y.square().mean((1, 2)),
+        "blind_": (mean_wave - tests.query.y).square().mean((1, 2)),
+        "least_squares_": closed_form(wave_basis, tests),
+    }
     if k_shot > 1:
-        strengths = probed(*transformer(seeds[0]), val, PROBE).mean(0)
-        strength = PROBE[int(strengths.argmin())]
-    found: dict[str, list[Tensor]] = {}
-    for seed in seeds:
-        tests = tasks_of(setting, k_shot, count, TEST_SEED + seed)
-        squares = tests.query.y.square().mean((1, 2))
-        # The best answer of those who do not see the points: the mean wave.
-        cosine = -(2 * 2.55 / math.pi) * tests.query.x.cos()
-        each = {
-            "": prompted(*transformer(seed), tests),
-            "zero_": squares,
-            "blind_": (cosine - tests.query.y).square().mean((1, 2)),
-            "least_squares_": closed_form(wave_basis, tests),
-        }
-        if k_shot > 1:
-            each["probe_"] = probed(*transformer(seed), tests, (strength,))[
-                :, 0
-            ]
-        if setting in ORACLES:
-            each["oracle_"] = closed_form(ORACLES[setting], tests)
-        if (setting, k_shot) == ("", 1):
-            each["possible_"] = best_for_one_point(tests)
-        for name, values in each.items():
-            found.setdefault(name, []).append(values)
-    return {name: torch.stack(values) for name, values in found.items()}
+        val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+        means = probed(*transformer(seed), val, PROBE).mean(0)
+        strength = PROBE[int(means.argmin())]
+        probe = probed(*transformer(seed), tests, (strength,))
+        found["probe_"] = probe[:, 0]
+    if setting in ORACLES:
+        found["oracle_"] = closed_form(ORACLES[setting], tests)
+    if (setting, k_shot) == ("", 1):
+        found["possible_"] = best_for_one_point(tests)
+    return found
 
 
 def tuned_transformer(
-    setting: str, k_shot: int, seeds: range
+    setting: str, k_shot: int, seed: int
 ) -> tuple[dict[str, Tensor], dict]:
-    """Errors after steps on the transformer's own weights, resumably."""
-    path = (
-        BUILD / "reproduce" / f"in_context_judged_itself_{setting}_{k_shot}.pt"
-    )
+    """Errors after steps on the transformer's own weights, resumably.
+
+    Judged on the first of the tasks on which the others are judged.
+    """
+    path = _judged(f"itself_{setting}_{k_shot}")
     if path.exists():
         state = load_checkpoint(path)
         return state["found"], state["chosen"]
-    model = InContextLearner()
+    model, params = transformer(seed)
     loss_fn, metric = prompt_losses(model)
 
-    def run(seed, *, tasks, **options):
-        pairs = Tasks(tasks.support, (tasks.support, tasks.query))
-        params = transformer(seed)[1]
+    def run(*, tasks, **options):
+        few = [Batch(*(t[:TUNED_TESTS] for t in part)) for part in tasks]
+        pairs = Tasks(few[0], (few[0], few[1]))
         return descend(params, loss_fn, metric, pairs, **options)
 
-    val = tasks_of(setting, k_shot, TUNED_TESTS, VALIDATION_SEED)
-    rates = {False: rate_grid(0.0003, 4), True: rate_grid(0.0001, 3)}
-    choice, _ = tuned(partial(run, seeds[0]), val, TUNED_STEPS, rates)
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    rates = {False: rate_grid(0.001, 3), True: rate_grid(0.0001, 3)}
+    choice, _ = tuned(run, val, TUNED_STEPS, rates)
     adam, lr = choice[TUNED_STEPS[-1]]
-    found = []
-    for seed in seeds:
-        # The first of the tasks on which the others are judged.
-        tests = tasks_of(setting, k_shot, TESTS["shifted"], TEST_SEED + seed)
-        some = Tasks(
-            *(Batch(*(t[:TUNED_TESTS] for t in part)) for part in tests)
-        )
-        found.append(run(seed, tasks=some, lr=lr, at=TUNED_STEPS, adam=adam))
-    stacked = torch.stack(found)
-    found = {f"after_{s}": stacked[..., i] for i, s in enumerate(TUNED_STEPS)}
-    chosen = {"rate": ["Adam" if adam else "SGD", lr]}
+    tests = tests_of(setting, k_shot)
+    errors = run(tasks=tests, lr=lr, at=TUNED_STEPS, adam=adam)
+    found = {f"after_{s}": errors[:, i] for i, s in enumerate(TUNED_STEPS)}
+    chosen = {"rate": _told(adam, lr)}
     save_checkpoint(path, {"found": found, "chosen": chosen})
     return found, chosen
 
 
-def error_row(name: str, errors: Tensor, scale: Tensor) -> dict:
-    """Summarise errors (seeds, tasks); say how many tasks exploded.
+def error_row(name: str, errors: Tensor, rival: Tensor, scale: float) -> dict:
+    """Summarise the errors of one method.
 
-    "exploded" is the share of tasks with more than ten times the mean square
-    of y; "median" is over all tasks of all seeds.
+    Args:
+        name: of the row.
+        errors: shape (tasks,).
+        rival: the transformer's, on the same tasks and perhaps more.
+        scale: mean square of y.
+
+    Returns:
+        mean and interval over tasks; "median"; "exploded", the share of tasks
+        with more than ten times the mean square of y; "gap" and
+        "gap_interval", of the difference to the transformer, task by task. A
+        mean that is not finite is None.
     """
-    exploded = (~(errors < 10 * scale)).float().mean().item()
-    return row_of_seeds(
-        name,
-        errors.double().mean(1),
-        median=float(f"{errors.median().item():.4g}"),
-        exploded=round(exploded, 4),
-    )
+    mean, half = mean_interval(errors.double())
+    gap, wide = mean_interval((errors - rival[: len(errors)]).double())
+    exploded = (~(errors < 10 * scale)).float().mean()
+    numbers = {
+        "value": mean,
+        "interval": half,
+        "median": errors.median(),
+        "exploded": exploded,
+        "gap": gap,
+        "gap_interval": wide,
+    }
+    row = {k: _significant(v.item()) for k, v in numbers.items()}
+    return {"name": name, "n": len(errors), "paper": None} | row
 
 
-def judge(seeds: range) -> tuple[list[dict], dict]:
+def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
     """Judge all methods in all settings; rows, and what was chosen."""
     rows, chosen = [], {}
     for setting, k_shot in settings():
         where = f"shifted_{setting}_" if setting else ""
         where += f"mse_{k_shot}shot"
-        others = prompt_errors(setting, k_shot, seeds)
-        scale = others["zero_"].mean()
-        for name, errors in others.items():
-            rows.append(error_row(f"{name}{where}", errors, scale))
+        errors = prompt_errors(setting, k_shot, seed)
+        found = {f"{name}{where}": each for name, each in errors.items()}
         for name in GRADIENT:
-            found, choice = gradient_errors(name, setting, k_shot, seeds)
+            each, choice = gradient_errors(name, setting, k_shot, seed)
+            found |= {f"{name}_{where}_{k}": v for k, v in each.items()}
             chosen[f"{name}_{where}"] = choice
-            for when, errors in found.items():
-                row = error_row(f"{name}_{where}_{when}", errors, scale)
-                rows.append(row)
         if setting and k_shot == 10:
-            found, choice = tuned_transformer(setting, k_shot, seeds)
+            each, choice = tuned_transformer(setting, k_shot, seed)
+            found |= {f"itself_{where}_{k}": v for k, v in each.items()}
             chosen[f"itself_{where}"] = choice
-            for when, errors in found.items():
-                row = error_row(f"itself_{where}_{when}", errors, scale)
-                rows.append(row)
-        for row in rows[-40:]:
-            if where in row["name"] and "after" not in row["name"]:
-                print(row["name"], row["value"], row["interval"], flush=True)
+        scale = errors["zero_"].mean().item()
+        for name, values in found.items():
+            rows.append(error_row(name, values, errors[""], scale))
+            print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
     return rows, chosen
+
+
+def _judged(label: str):
+    return BUILD / "reproduce" / f"in_context_judged_{label}.pt"
+
+
+def _told(adam: bool, lr: float) -> list:
+    return ["Adam" if adam else "SGD", lr]
+
+
+def _significant(number: float) -> float | None:
+    """Round to five digits; None for what JSON has no number for."""
+    return float(f"{number:.5g}") if math.isfinite(number) else None

@@ -1,7 +1,6 @@
 """Trust-region policy optimisation: the longest step that stays close."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -10,13 +9,7 @@ from torch.func import grad_and_value, vjp, vmap
 from mamlkit import calling
 from mamlkit.calling import functional_call
 from mamlkit.inner import Params, adapt
-from mamlkit.rl.policy import (
-    Rollouts,
-    kl_divergence,
-    log_prob,
-    repeat,
-    roll_out,
-)
+from mamlkit.rl.policy import kl_divergence, log_prob, repeat, roll_out
 from mamlkit.rl.surrogate import (
     Experience,
     Surrogate,
@@ -163,8 +156,6 @@ def meta_trpo_step(
     surrogate: Surrogate = naive,
     rollouts: int = 20,
     told: Params | None = None,
-    gather: Callable[[Params], Rollouts] | None = None,
-    max_kl: float = 0.01,
 ) -> tuple[Params, Tensor]:
     """Sample, adapt to each goal, sample again, and move θ.
 
@@ -173,8 +164,7 @@ def meta_trpo_step(
     Args:
         params: θ.
         policy: states -> (mean, log_std).
-        goals: one a task, shape (tasks, 2); of another family than
-            navigation, whatever has a row a task.
+        goals: one a task, shape (tasks, 2).
         lr: α.
         generator: draws the actions.
         steps: of the inner loop, on the same rollouts; 0 adapts nothing,
@@ -183,22 +173,17 @@ def meta_trpo_step(
         rollouts: episodes a task, before and again after adapting.
         told: parameters that each task brings along and that are not
             trained, leaves (tasks, *shape): the goal, for an oracle.
-        gather: parameters of each task, leaves (tasks, *shape) -> Rollouts;
-            by default 2D navigation to `goals`, as often as `rollouts` says.
-        max_kl: the limit of TRPO's step, in nats.
 
     Returns:
         the new θ, and the mean reward sum after adapting from the old one.
     """
     loss_fn = policy_loss(policy, surrogate)
     places = calling.places(policy)
-    gather = gather or partial(
-        roll_out,
-        policy=policy,
-        goals=goals,
-        rollouts=rollouts,
-        generator=generator,
-    )
+
+    def gather(stacked):
+        return roll_out(
+            stacked, policy, goals, rollouts=rollouts, generator=generator
+        )
 
     def adapted(params, before):
         stacked = repeat(params, len(goals)) | (told or {})
@@ -236,8 +221,7 @@ def meta_trpo_step(
     # faster still, but the policies that came of it were worse.
     few = [Experience(*(t[:, ::2] for t in part)) for part in (before, after)]
     product = fisher_product(params, actor(*few), _mean_weights(few[1]))
-    new = trpo_step(params, judge, product, max_kl=max_kl)
-    return new, seen.rewards.sum(-1).mean()
+    return trpo_step(params, judge, product), seen.rewards.sum(-1).mean()
 
 
 def _mean_weights(experience: Experience) -> Tensor:
