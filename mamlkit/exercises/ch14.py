@@ -1,12 +1,15 @@
 """Exercises of chapter 14: learn in context."""
 
+import math
+
 import torch
 
-from mamlkit.exercises.compare import require
+from mamlkit.exercises.compare import require, to_tensor
 from mamlkit.exercises.exercise import Exercise, ask, by_key
 from mamlkit.exercises.problems import (
     coupled_loss,
     normal,
+    seeded,
     some_batch,
     some_params,
     uniform,
@@ -37,12 +40,14 @@ def step_weights(features, k_shot, lr):
     value[features, features] = -2 * lr / k_shot
     return match, value
 """
-WITHOUT_ONE = """
-def without_one(x, y):
-    k_shot = len(x)
-    keep = [[j for j in range(k_shot) if j != i] for i in range(k_shot)]
-    keep = torch.tensor(keep)
-    return x[keep], y[keep], x[:, None]
+READ_ONE_POINT = """
+def read_one_point(x, y, query_x):
+    amplitude = 0.1 + 4.9 * torch.rand(3000, 1)
+    phase = math.pi * torch.rand(3000, 1)
+    off = amplitude * torch.sin(x - phase) - y
+    weight = torch.exp(-(off**2) / 0.05)
+    waves = amplitude * torch.sin(query_x.T - phase)
+    return ((weight * waves).sum(0) / weight.sum())[:, None]
 """
 
 
@@ -102,6 +107,29 @@ def as_layer(result, features, k_shot, lr):
     g = torch.Generator().manual_seed(k_shot)
     tokens = normal(g, k_shot + 3, features + 1)
     return linear_attention(tokens, tokens[:k_shot], match, value)
+
+
+def reads_one_point(read_one_point):
+    """Three hundred waves, and one point of each."""
+    g, costs = seeded(0), []
+    for _ in range(300):
+        amplitude, phase = uniform(g, 0.1, 5.0), uniform(g, 0, math.pi)
+        x, query_x = (10 * torch.rand(k, 1, generator=g) - 5 for k in (1, 50))
+        y, right = (amplitude * (at - phase).sin() for at in (x, query_x))
+        found = to_tensor(read_one_point(x.clone(), y, query_x.clone()))
+        got = None if found is None else tuple(found.shape)
+        require(
+            got == (50, 1),
+            f"For query_x of shape (50, 1) return a tensor of that shape, not "
+            f"{got or 'nothing'}.",
+        )
+        costs.append((found - right).square().mean())
+    mean = torch.stack(costs).mean().item()
+    require(
+        mean < 1.55,
+        f"The mean squared error is {mean:.2f}. Reach 1.55. The best blind "
+        "answer costs 3.01.",
+    )
 
 
 EXERCISES = by_key(
@@ -220,9 +248,12 @@ EXERCISES = by_key(
         first=weights_by_hand,
         told="For one feature, two examples and lr = 0.5, tried on random "
         "tokens",
-        by_hand=lambda: (
-            torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
-            torch.tensor([[0.0, 0.0], [0.0, -0.5]]),
+        by_hand=lambda: as_layer(
+            (
+                torch.tensor([[1.0, 0.0], [0.0, 0.0]]),
+                torch.tensor([[0.0, 0.0], [0.0, -0.5]]),
+            ),
+            *weights_by_hand(),
         ),
         draw=weights_problem,
         look=as_layer,
@@ -264,48 +295,24 @@ EXERCISES = by_key(
     ),
     Exercise(
         "14.4",
-        "without_one",
-        level=2,
-        minutes=10,
+        "read_one_point",
+        level=3,
+        minutes=15,
         hints=(
-            "For K points there are K prompts of K - 1 points.",
-            "Write for each i the list of all other places, make one tensor "
-            "of these lists, and index with it.",
+            "Many waves pass through the point. A squared error is smallest "
+            "for the mean of all that could be meant.",
+            "Draw some thousand waves of the family, with A from [0.1, 5] and "
+            "φ from [0, π]. Which of them matter?",
+            "Average their values at query_x, each with a weight that is "
+            "large where the wave passes near the point: a softmax over "
+            "-(distance)² / 0.05, say. That is attention, too.",
         ),
-        solution=WITHOUT_ONE,
-        first=lambda: (
-            torch.tensor([[1.0], [2.0], [3.0]]),
-            torch.tensor([[4.0], [5.0], [6.0]]),
-        ),
-        told="For the points (1, 4), (2, 5), (3, 6)",
-        by_hand=lambda: (
-            torch.tensor([[[2.0], [3.0]], [[1.0], [3.0]], [[1.0], [2.0]]]),
-            torch.tensor([[[5.0], [6.0]], [[4.0], [6.0]], [[4.0], [5.0]]]),
-            torch.tensor([[[1.0]], [[2.0]], [[3.0]]]),
-        ),
-        draw=lambda g, number: (
-            normal(g, number + 2, 1 + number % 3),
-            normal(g, number + 2, 1),
-        ),
+        example=READ_ONE_POINT,
+        prove=reads_one_point,
         mistakes=(
-            (
-                "if j != i",
-                "if True",
-                "The point that is asked for is in its own prompt, with its "
-                "y: the answer can be copied.",
-            ),
-            (
-                "if j != i",
-                "if j < i or i == 0",
-                "Each prompt has all points but one, not only the earlier "
-                "ones.",
-            ),
-            (
-                "x[:, None]",
-                "x",
-                "The x that was left out should have shape (K, 1, features): "
-                "one query for each prompt.",
-            ),
+            ("/ 0.05", "/ 1e4", "Reach 1.55"),
+            ("math.pi * torch", "2 * math.pi * torch", "Reach 1.55"),
+            ("[:, None]", "", "return a tensor of that shape"),
         ),
     ),
 )
