@@ -22,9 +22,7 @@ from mamlkit.reproduce.in_context_methods import (
     without_each,
 )
 from mamlkit.reproduce.in_context_trainings import (
-    WithContext,
     any_shots,
-    context_loss,
     prompt_loss,
     warm_cosine,
 )
@@ -173,28 +171,6 @@ def test_tuning_the_transformer_lowers_its_error_on_examples_left_out(learner):
     support, _ = one(tasks, 0)
     better = adapt(params, loss_fn, support, lr=1e-4)
     assert loss_fn(better, support) < loss_fn(params, support)
-
-
-def test_context_parameters_are_all_that_the_inner_step_moves():
-    torch.manual_seed(0)
-    model = WithContext(3, hidden=(8,))
-    loss_fn = functional_loss(model, F.mse_loss)
-    params = {k: p for k, p in model.named_parameters() if p.requires_grad}
-    assert "context" not in params
-    tasks = draw("", 5, 2, seed=1)
-    options = {"lr": 0.5, "steps": 1, "n_context": 3}
-    found = context_loss(params, loss_fn, tasks, **options)
-    losses = []
-    for number in range(2):
-        support, query = one(tasks, number)
-
-        def of_context(context, batch):
-            return loss_fn(params | context, batch)
-
-        zero = {"context": torch.zeros(3)}
-        adapted = adapt(zero, of_context, support, lr=0.5)
-        losses.append(of_context(adapted, query))
-    torch.testing.assert_close(found, torch.stack(losses).mean())
 
 
 def test_prompts_are_of_every_length_and_their_loss_is_of_the_queries(learner):

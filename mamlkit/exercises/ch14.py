@@ -379,23 +379,22 @@ QUIZ = (
         ),
     ),
     ask(
-        "A transformer trained on prompts of 1 to 20 points is given 100. Its "
-        "error grows. What does this show?",
+        "The transformer saw x from -5 to 5 in training. Asked about waves "
+        "with x from 5 to 10, it does worse than predicting 0. What does this "
+        "show?",
         (
-            "That it was trained to read up to 20 points, not to learn from "
-            "any number.",
-            "Nothing in its training asked for more. Gradient descent has no "
-            "such limit, as more points only make its loss better known.",
+            "That it learned to read waves where it was trained, and not what "
+            "a wave is everywhere.",
+            "Nothing in its training asked for more. Least squares knows the "
+            "formula, which holds for every x.",
         ),
         (
-            "That attention cannot look at 100 points.",
-            "It can: softmax has a value for any number of keys. It was not "
-            "trained to use it.",
+            "That attention cannot work with numbers as large as 10.",
+            "Training on such x is another way, and was not tried here.",
         ),
         (
-            "That the weights must be adapted by gradient steps.",
-            "Training on longer prompts is another way, and was not tried "
-            "here.",
+            "That ten points are too few to continue a wave.",
+            "Two are enough for least squares.",
         ),
     ),
 )

@@ -1,9 +1,9 @@
 """In-context learning beside MAML, on the waves of chapter 05.
 
-A transformer that reads its task from the prompt, MAML, context parameters
-(CAVIA), fine-tuning, and the closed form, on the same tasks: inside the family
-that all were trained on, and under seven shifts. One training of each; MAML
-and fine-tuning start from the networks of `sinusoid`.
+A transformer that reads its task from the prompt, MAML, fine-tuning, and the
+closed form, on the same tasks: inside the family that all were trained on, and
+under seven shifts. One training of each; MAML and fine-tuning start from the
+networks of `sinusoid`.
 """
 
 import time
@@ -24,7 +24,7 @@ from mamlkit.reproduce.in_context_methods import (
     wave_basis,
 )
 from mamlkit.reproduce.in_context_trainings import (
-    TRAININGS,
+    SETTINGS,
     cpu_seconds,
     train,
 )
@@ -61,21 +61,16 @@ def costs(seed: int, k_shot: int = 10) -> dict[str, dict[str, float]]:
     """
     tasks = tasks_of("", k_shot, 1, TEST_SEED)
     start, loss_fn = start_of("maml", seed)
-    context, context_loss_fn = start_of("cavia", seed)
     size = sum(p.numel() for p in start.values())
     found = {}
-    for name, begin, loss, kept in (
-        ("maml", start, loss_fn, size),
-        ("cavia", context, context_loss_fn, context["context"].numel()),
-    ):
-        for steps in (1, 10, 100):
-            act = partial(
-                descend, begin, loss, loss, tasks, lr=0.001, at=(steps,)
-            )
-            found[f"{name}_after_{steps}"] = {
-                "milliseconds": milliseconds(act),
-                "numbers": kept,
-            }
+    for steps in (1, 10, 100):
+        act = partial(
+            descend, start, loss_fn, loss_fn, tasks, lr=0.001, at=(steps,)
+        )
+        found[f"maml_after_{steps}"] = {
+            "milliseconds": milliseconds(act),
+            "numbers": size,
+        }
     model, params = transformer(seed)
     # Keys and values of every example in every layer.
     kept = 2 * k_shot * len(model.layers) * model.write.in_features
@@ -89,38 +84,21 @@ def costs(seed: int, k_shot: int = 10) -> dict[str, dict[str, float]]:
     }
 
 
-def training_costs(seed: int) -> dict[str, dict[str, float]]:
-    """What each training took: parameters, tasks, seconds."""
-    found = {}
-    for name, settings in TRAININGS.items():
-        history = train(name, seed, settings, quiet=True)
-        found[name] = {
-            "parameters": sum(p.numel() for p in history.params.values()),
-            "iterations": settings["iterations"],
-            "tasks": settings["iterations"] * settings["n_tasks"],
-            "seconds": round(history.seconds, 1),
-            "cpu_seconds": round(cpu_seconds(name, seed), 1),
-        }
-    return found
-
-
 def run(args: Namespace) -> None:
     """Train, choose, judge; write in_context.json and in_context.pt."""
     torch.set_num_threads(1)
-    trained = {
-        name: train(name, args.seed, settings)
-        for name, settings in TRAININGS.items()
-    }
-    history = trained["transformer"]
-    every = TRAININGS["transformer"]["iterations"] // 200
+    history = train(args.seed)
+    every = SETTINGS["iterations"] // 200
     means = torch.tensor(history.loss).view(-1, every).mean(1).tolist()
     rows, chosen = judge(args.seed)
     path = write_result(
         "in_context",
-        settings={
-            "chosen": chosen,
-            "training": training_costs(args.seed),
+        settings=SETTINGS
+        | {
+            "parameters": sum(p.numel() for p in history.params.values()),
+            "cpu_seconds": round(cpu_seconds(args.seed), 1),
             "costs": costs(args.seed),
+            "chosen": chosen,
         },
         seed=args.seed,
         seconds=history.seconds,
@@ -128,7 +106,6 @@ def run(args: Namespace) -> None:
         rows=[*rows, *link_rows(range(args.seed, args.seed + 5))],
     )
     save_checkpoint(
-        CHECKPOINTS / "in_context.pt",
-        {name: each.params for name, each in trained.items()},
+        CHECKPOINTS / "in_context.pt", {"transformer": history.params}
     )
     print(path)
