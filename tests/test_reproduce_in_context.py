@@ -14,7 +14,6 @@ from mamlkit.reproduce.in_context_methods import (
     descend,
     draw,
     line_basis,
-    probed,
     prompt_losses,
     prompted,
     tuned,
@@ -144,21 +143,6 @@ def test_each_example_is_left_out_in_turn():
     assert prompts.x.shape == (1, 4, 3, 1)
     assert prompts.x[0, 1].flatten().tolist() == [0, 2, 3]
     assert left_out.flatten().tolist() == [0, 1, 2, 3]
-
-
-def test_a_probe_held_fast_is_the_prompt_and_a_free_one_fits(learner):
-    tasks = draw("", 6, 5, seed=1)
-    held = probed(*learner, tasks, (1e12,))[:, 0]
-    torch.testing.assert_close(held, prompted(*learner, tasks), rtol=1e-3,
-                               atol=1e-4)  # fmt: skip
-    # Judged on what its own examples represent, a free head has no error.
-    model, params = learner
-    prompts, left_out = without_each(tasks.support)
-    same = Tasks(
-        Batch(prompts.x[:, 0], prompts.y[:, 0]),
-        Batch(left_out[:, 0], tasks.support.y[:, :1]),
-    )
-    assert prompted(model, params, same).shape == (5,)
 
 
 def test_tuning_the_transformer_lowers_its_error_on_examples_left_out(learner):

@@ -232,50 +232,6 @@ def without_each(support: Batch) -> tuple[Batch, Tensor]:
     return prompts, support.x[..., :, None, :]
 
 
-@torch.no_grad()
-def probed(
-    model: InContextLearner,
-    params: Params,
-    tasks: Tasks,
-    strengths: tuple[float, ...],
-) -> Tensor:
-    """Errors of a head refitted to the task on the transformer's features.
-
-    An example's features come from the prompt of the others, so that they
-    have not seen its y. The head is drawn to the trained one by a penalty.
-
-    Args:
-        model: the architecture.
-        params: its weights.
-        tasks: stacked, of at least two examples each.
-        strengths: of the penalty.
-
-    Returns:
-        shape (tasks, strengths).
-    """
-    net = InContextLearner()
-    net.load_state_dict(params)
-    prompts, left_out = without_each(tasks.support)
-    seen = net.represent(prompts, left_out).squeeze(-2)
-    asked = net.represent(tasks.support, tasks.query.x)
-
-    def with_one(features):
-        return F.pad(features, (0, 1), value=1.0).double()
-
-    seen, asked = with_one(seen), with_one(asked)
-    head = torch.cat([net.write.weight[0], net.write.bias]).double()[:, None]
-    short = tasks.support.y - seen @ head
-    found = []
-    for strength in strengths:
-        # The dual form: as many equations as examples.
-        gram = seen @ seen.mT
-        gram = gram + strength * torch.eye(gram.shape[-1])
-        change = seen.mT @ torch.linalg.solve(gram, short)
-        answers = asked @ (head + change)
-        found.append((answers - tasks.query.y).square().mean((1, 2)))
-    return torch.stack(found, dim=1).float()
-
-
 def prompt_losses(model: nn.Module) -> tuple[LossFn, LossFn]:
     """Make what tunes the transformer itself on a task, and judges it.
 

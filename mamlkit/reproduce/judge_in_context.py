@@ -6,7 +6,7 @@ that no test uses.
 """
 
 import math
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -29,7 +29,6 @@ from mamlkit.reproduce.in_context_methods import (
     draw,
     harmonic_basis,
     line_basis,
-    probed,
     prompt_losses,
     prompted,
     rate_grid,
@@ -52,12 +51,16 @@ SHIFTED = {
 }
 STEPS = (1, 5, 10, 100)
 TESTS = {"": 500, "shifted": 200}  # tasks
-PROBE = (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e4, 1e8)  # strengths
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
 RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
-GRADIENT = ("maml", "pretrained", "untrained")
-TUNED_STEPS, TUNED_TESTS = (1, 5, 20), 100  # of the transformer itself
+# Who takes steps, in the family and under a shift.
+GRADIENT = {
+    False: ("maml", "pretrained", "untrained"),
+    True: ("maml", "pretrained"),
+}
+# Of the transformer itself: under which shifts, steps, and on how many tasks.
+TUNED, TUNED_STEPS, TUNED_TESTS = ("amplitude", "x", "lines"), (1, 5, 20), 40
 
 
 def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
@@ -118,13 +121,14 @@ def gradient_errors(
     return found, chosen
 
 
+@cache
 def transformer(seed: int) -> tuple[InContextLearner, Params]:
     """Give the architecture and the trained weights."""
     return InContextLearner(), train(seed, quiet=True).params
 
 
 def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
-    """Errors of the transformer, of a probe, and of closed forms, (tasks,)."""
+    """Errors of the transformer and of closed forms, (tasks,)."""
     tests = tests_of(setting, k_shot)
     # The best answer of those who do not see the points: the mean wave.
     mean_wave = -(2 * 2.55 / math.pi) * tests.query.x.cos()
@@ -134,12 +138,6 @@ def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
         "blind_": (mean_wave - tests.query.y).square().mean((1, 2)),
         "least_squares_": closed_form(wave_basis, tests),
     }
-    if k_shot > 1:
-        val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-        means = probed(*transformer(seed), val, PROBE).mean(0)
-        strength = PROBE[int(means.argmin())]
-        probe = probed(*transformer(seed), tests, (strength,))
-        found["probe_"] = probe[:, 0]
     if setting in ORACLES:
         found["oracle_"] = closed_form(ORACLES[setting], tests)
     if (setting, k_shot) == ("", 1):
@@ -167,7 +165,7 @@ def tuned_transformer(
         return descend(params, loss_fn, metric, pairs, **options)
 
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-    rates = {False: rate_grid(0.001, 3), True: rate_grid(0.0001, 3)}
+    rates = {False: rate_grid(0.001, 2), True: rate_grid(0.0003, 2)}
     choice, _ = tuned(run, val, TUNED_STEPS, rates)
     adam, lr = choice[TUNED_STEPS[-1]]
     tests = tests_of(setting, k_shot)
@@ -216,11 +214,11 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
         where += f"mse_{k_shot}shot"
         errors = prompt_errors(setting, k_shot, seed)
         found = {f"{name}{where}": each for name, each in errors.items()}
-        for name in GRADIENT:
+        for name in GRADIENT[bool(setting)]:
             each, choice = gradient_errors(name, setting, k_shot, seed)
             found |= {f"{name}_{where}_{k}": v for k, v in each.items()}
             chosen[f"{name}_{where}"] = choice
-        if setting and k_shot == 10:
+        if setting in TUNED and k_shot == 10:
             each, choice = tuned_transformer(setting, k_shot, seed)
             found |= {f"itself_{where}_{k}": v for k, v in each.items()}
             chosen[f"itself_{where}"] = choice
