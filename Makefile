@@ -15,10 +15,18 @@ PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
 .DEFAULT_GOAL := help
-.PHONY: run test browser lab render html bench claims help clean
+.PHONY: run quick test browser lab render html readme glyphs bench claims \
+	help clean
 
 run: $(VENV)/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
+
+quick: $(VENV)/ready  ## style, types and the fast tests, in a minute
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyrefly check
+	$(BIN)/pytest --quiet --numprocesses logical -m 'not slow' \
+		--ignore-glob='*test_browser_*'
 
 test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/ruff check .
@@ -37,6 +45,12 @@ render: $(VENV)/ready  ## store every chapter's outputs in notebooks/
 
 html: $(VENV)/ready  ## write the course as a site to build/html/
 	$(BIN)/mamlkit html
+
+readme: $(VENV)/ready  ## write the tables of both READMEs
+	$(BIN)/python -m mamlkit.publish.readme
+
+glyphs: $(VENV)/ready  ## draw data/glyphs.npz with its generator
+	$(BIN)/python -c 'from mamlkit.datasets import glyphs; glyphs.build()'
 
 bench: $(VENV)/ready  ## time a meta-iteration against other libraries
 	$(PIP) -e '.[bench]'

@@ -556,13 +556,21 @@ def test_points_are_dragged_by_mouse_and_the_words_say_so(opened):
         page.locator(".field").click(position={"x": at, "y": 100})
     expect(page.locator(".point")).to_have_count(3)
     heard(page, "Point 3 at x")
+    # A press on the wave itself is a press on the field.
+    x, y = page.locator("path.hidden").first.evaluate("""path => {
+      const { x, y } = path.getPointAtLength(path.getTotalLength() / 3);
+      const seen = new DOMPoint(x, y).matrixTransform(path.getScreenCTM());
+      return [seen.x, seen.y];
+    }""")
+    page.mouse.click(x, y)
+    expect(page.locator(".point")).to_have_count(4)
     box = page.locator(".point circle.body").nth(1).bounding_box()
     page.mouse.move(box["x"] + 7, box["y"] + 7)
     page.mouse.down()
     page.mouse.move(box["x"] + 40, box["y"] + 90, steps=5)
     page.mouse.up()
     heard(page, "Point 2 at x")
-    expect(page.locator(".point")).to_have_count(3)
+    expect(page.locator(".point")).to_have_count(4)
 
 
 def test_the_fit_by_keys(opened):

@@ -22,7 +22,7 @@ DATA_README = (ROOT / "data" / "README.md").read_text()
 
 def test_generated_parts_are_current():
     for text in (README, DATA_README):
-        assert fill(text) == text, "run `python -m mamlkit.publish.readme`"
+        assert fill(text) == text, "run `make readme`"
     assert PICTURE.exists()
 
 

@@ -2,9 +2,11 @@ import ast
 import base64
 import io
 import re
+from datetime import date
 
 import nbformat
 import pytest
+import torch
 from bs4 import BeautifulSoup
 from chapters import CHAPTERS, calls, code_cells
 from conftest import TINY
@@ -47,6 +49,9 @@ def test_render_keeps_what_a_reader_sees_and_nothing_else(course):
     first = path.read_bytes()
     nb = nbformat.read(path, 4)
     assert render.output_faults(nb, len(first)) == []
+    made = nb.metadata["mamlkit"]
+    assert made["torch"] == torch.__version__.split("+")[0]
+    assert abs(date.fromisoformat(made["date"]) - date.today()).days < 2
     assert [c.source for c in nb.cells] == [c.source for c in before.cells]
     assert [c.id for c in nb.cells] == [c.id for c in before.cells]
     work = next(c for c in nb.cells if c.id == "work")

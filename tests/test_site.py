@@ -102,6 +102,16 @@ def test_no_link_dies(built_site):
     assert links.dead(built_site) == []
 
 
+@each_chapter
+def test_a_page_says_with_what_it_was_verified(chapter, path):
+    made = read(path).metadata["mamlkit"]
+    wanted = f"verified with torch {made['torch']} on "
+    assert wanted in chapter.text
+    year, _, day = made["date"].split("-")
+    after = chapter.text.partition(wanted)[2]
+    assert after.startswith(f"{int(day)} ") and f" {year}." in after[:20]
+
+
 def test_nothing_is_loaded_from_elsewhere(built_site, pages):
     for name, text in pages.items():
         loaded = Page(text)

@@ -1,6 +1,6 @@
 """The parts of README.md and data/README.md made from the project's files.
 
-`python -m mamlkit.publish.readme` writes the map of chapters, the tables of
+`make readme` writes the map of chapters, the tables of
 results and the picture; a test holds both files to them.
 """
 

@@ -2,14 +2,17 @@
 
 `mamlkit render` executes chapters at laptop scale, keeps what a reader sees
 (text, tables, PNG with alt text) and writes it back into `notebooks/`, with
-a hash of the code by which a test knows outputs that have gone stale.
+a hash of the code by which a test knows outputs that have gone stale, and
+the torch and the date that a page names.
 """
 
 import re
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import nbformat
+import torch
 from nbformat import NotebookNode
 
 from mamlkit.course.chapters import code_cells, code_hash, folds, read
@@ -89,7 +92,11 @@ def take_outputs(nb: NotebookNode, executed: NotebookNode) -> None:
             "name": "python3",
         },
         language_info={"name": "python"},
-        mamlkit={"code": code_hash(nb)},
+        mamlkit={
+            "code": code_hash(nb),
+            "torch": torch.__version__.partition("+")[0],
+            "date": f"{date.today():%Y-%m-%d}",
+        },
     )
 
 

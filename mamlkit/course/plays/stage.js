@@ -19,6 +19,8 @@ p { margin: 0; }
 svg, canvas { display: block; }
 svg text { fill: var(--ink); font-size: 13px; }
 svg .soft { fill: var(--soft); }
+/* What is only looked at lets a press through to the field beneath. */
+svg [aria-hidden] { pointer-events: none; }
 button { font: inherit; font-size: 14px; color: inherit; cursor: pointer;
   background: transparent; border: 1px solid var(--soft); border-radius: 8px;
   min-height: 36px; min-width: 44px; padding: 0 .8em; white-space: nowrap; }

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from datetime import date
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -116,8 +117,18 @@ def _about(
         "minutes": first.minutes,
         "core": name[:2] in CORE,
         "card": f"pictures/{name[:2]}-card.png" if card else None,
+        "verified": _verified(nb),
         "launchers": download.launchers(repository, name),
     }
+
+
+def _verified(nb: NotebookNode) -> str:
+    """Say with what and when the outputs were made; empty if unknown."""
+    made = nb.metadata.get("mamlkit", {})
+    if "date" not in made:
+        return ""
+    day = date.fromisoformat(made["date"])
+    return f"torch {made['torch']} on {day.day} {day:%B %Y}"
 
 
 def _front(pages: list[dict], notebooks: dict, repository: str | None) -> str:
