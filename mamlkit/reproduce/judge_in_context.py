@@ -54,11 +54,6 @@ TESTS = {"": 500, "shifted": 200}  # tasks
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
 RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
-# Who takes steps, in the family and under a shift.
-GRADIENT = {
-    False: ("maml", "pretrained", "untrained"),
-    True: ("maml", "pretrained"),
-}
 # Of the transformer itself: under which shifts, steps, and on how many tasks.
 TUNED, TUNED_STEPS, TUNED_TESTS = ("amplitude", "x", "lines"), (1, 5, 20), 40
 
@@ -77,6 +72,12 @@ def settings() -> list[tuple[str, int]]:
     """List all (setting, points)."""
     inside = [("", k_shot) for k_shot in INSIDE]
     return inside + [(s, k) for s, each in SHIFTED.items() for k in each]
+
+
+def stepping(setting: str, k_shot: int) -> tuple[str, ...]:
+    """List who takes gradient steps; fewer where these take long."""
+    names = ("maml", "pretrained", "untrained")
+    return names[: 3 if not setting else 2 if k_shot == 10 else 1]
 
 
 def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
@@ -214,7 +215,7 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
         where += f"mse_{k_shot}shot"
         errors = prompt_errors(setting, k_shot, seed)
         found = {f"{name}{where}": each for name, each in errors.items()}
-        for name in GRADIENT[bool(setting)]:
+        for name in stepping(setting, k_shot):
             each, choice = gradient_errors(name, setting, k_shot, seed)
             found |= {f"{name}_{where}_{k}": v for k, v in each.items()}
             chosen[f"{name}_{where}"] = choice
