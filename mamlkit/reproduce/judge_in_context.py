@@ -55,7 +55,7 @@ ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
 RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
 # Of the transformer itself: under which shifts, steps, and on how many tasks.
-TUNED, TUNED_STEPS, TUNED_TESTS = ("amplitude", "x", "lines"), (1, 5, 20), 40
+TUNED, TUNED_STEPS, TUNED_TESTS = ("x", "lines"), (1, 5, 20), 40
 
 
 def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
