@@ -1,10 +1,15 @@
 """Where files lie, and how one is written whole or not at all."""
 
+import glob
 import os
+import platform
+import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock
 
 _PACKAGE = Path(__file__).resolve().parent
 #: The folder of the checkout.
@@ -28,8 +33,9 @@ BUILD = (ROOT if CHECKOUT else Path.cwd()) / "build"
 def replacing(path: str | Path) -> Generator[IO[bytes], None, None]:
     """Open a file that takes the place of `path` once it is written.
 
-    A crash leaves the old file or the new one, and no parts; two processes
-    do not write into each other's.
+    A crash leaves the old file or the new one; two processes do not write
+    into each other's. The part that a killed process had written goes when
+    the file is written next.
 
     Args:
         path: file to write; its folder is made if need be.
@@ -42,7 +48,11 @@ def replacing(path: str | Path) -> Generator[IO[bytes], None, None]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    for part in path.parent.glob(f"{glob.escape(path.name)}.*.partial"):
+        if _writer_is_gone(part, path):
+            part.unlink(missing_ok=True)
+    writer = f"{platform.node()}-{os.getpid()}"
+    partial = path.with_name(f"{path.name}.{writer}.partial")
     try:
         with partial.open("wb") as file:
             yield file
@@ -51,3 +61,38 @@ def replacing(path: str | Path) -> Generator[IO[bytes], None, None]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _writer_is_gone(part: Path, path: Path) -> bool:
+    """Tell whether nobody goes on writing a part of `path`."""
+    with suppress(FileNotFoundError):
+        if time.time() - part.stat().st_mtime > 3600:
+            return True
+    writer = part.name[len(path.name) + 1 : -len(".partial")]
+    node, _, pid = writer.rpartition("-")
+    # On Windows a signal to ask by would end the process.
+    if os.name != "posix" or node != platform.node() or not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:  # somebody else's, and alive
+        pass
+    return False
+
+
+@contextmanager
+def alone(path: Path) -> Generator[None, None, None]:
+    """Read and write a file while no other process does.
+
+    Args:
+        path: the file; a lock, an empty file, is left beside it.
+
+    Raises:
+        OSError: the folder cannot be written, or somebody else has kept the
+            lock for ten seconds.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock", timeout=10):
+        yield

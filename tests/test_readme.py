@@ -12,6 +12,7 @@ from mamlkit.publish.readme import (
     SHORT,
     chapter_map,
     fill,
+    picture,
     results_table,
 )
 from mamlkit.reproduce import read_result
@@ -23,7 +24,9 @@ DATA_README = (ROOT / "data" / "README.md").read_text()
 def test_generated_parts_are_current():
     for text in (README, DATA_README):
         assert fill(text) == text, "run `make readme`"
-    assert PICTURE.exists()
+    alt, png = picture()
+    assert PICTURE.read_bytes() == png and "θ at the lowest place" in alt
+    assert "Each star is a task" in README, "the caption is this picture's"
 
 
 def test_readme_shows_some_rows_and_the_data_s_readme_all():

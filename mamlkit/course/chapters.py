@@ -164,7 +164,7 @@ def chapter_map(folder: Path = NOTEBOOKS, prefix: str = "notebooks/") -> str:
             it takes.
     """
     lines = [
-        "| chapter | you end up with | builds on | minutes |",
+        "| chapter | you end up with | builds on | minutes, exercises apart |",
         "|---|---|---|---|",
     ]
     for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")):

@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 
 from mamlkit.course.grammar import PINK
 from mamlkit.exercises.progress import somebody_is_there
-from mamlkit.paths import replacing
+from mamlkit.paths import alone, replacing
 
 NAME = "mamlkit_score.json"
 
@@ -70,15 +70,17 @@ def keep_game(right: list[bool], seconds: list[float]) -> str:
     today = time.strftime("%Y-%m-%d")
     game = {"date": today, "right": right, "seconds": seconds}
     try:
-        try:
-            games = read_games(path)
-        except ValueError:
-            aside = path.with_suffix(".damaged.json")
-            path.replace(aside)
-            games, said = [], f"The file was damaged and is now {aside.name}. "
-        text = json.dumps({"games": [*games, game]}, indent=1) + "\n"
-        with replacing(path) as file:
-            file.write(text.encode())
+        with alone(path):
+            try:
+                games = read_games(path)
+            except ValueError:
+                aside = path.with_suffix(".damaged.json")
+                path.replace(aside)
+                games = []
+                said = f"The file was damaged and is now {aside.name}. "
+            text = json.dumps({"games": [*games, game]}, indent=1) + "\n"
+            with replacing(path) as file:
+                file.write(text.encode())
     except OSError as fault:
         return f"{said}Not kept: {fault.strerror}: {path}."
     return f"{said}Kept in {path}; forget_score() deletes it."

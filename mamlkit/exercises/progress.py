@@ -13,7 +13,7 @@ from pathlib import Path
 from IPython import get_ipython
 from jupyter_core.paths import jupyter_data_dir
 
-from mamlkit.paths import CHECKOUT, ROOT, replacing
+from mamlkit.paths import CHECKOUT, ROOT, alone, replacing
 
 NAME = ".mamlkit_progress.json"
 VERDICTS = ("passed", "wrong")
@@ -86,20 +86,25 @@ def keep(key: str, verdict: str) -> None:
         return
     path = progress_path()
     try:
-        try:
-            verdicts = read_verdicts(path)
-        except ValueError:
-            aside = path.with_suffix(".damaged.json")
-            path.replace(aside)
-            print(f"The file of your progress was damaged; it is {aside} now.")
-            verdicts = {}
-        if verdicts.get(key) in ("passed", verdict):
-            return
-        text = json.dumps({"exercises": verdicts | {key: verdict}}, indent=1)
-        with replacing(path) as file:
-            file.write(f"{text}\n".encode())
+        with alone(path):
+            _keep(path, key, verdict)
     except OSError as fault:
         print(f"Not remembered: {fault.strerror}: {path}.")
+
+
+def _keep(path: Path, key: str, verdict: str) -> None:
+    try:
+        verdicts = read_verdicts(path)
+    except ValueError:
+        aside = path.with_suffix(".damaged.json")
+        path.replace(aside)
+        print(f"The file of your progress was damaged; it is {aside} now.")
+        verdicts = {}
+    if verdicts.get(key) in ("passed", verdict):
+        return
+    text = json.dumps({"exercises": verdicts | {key: verdict}}, indent=1)
+    with replacing(path) as file:
+        file.write(f"{text}\n".encode())
 
 
 def passed(key: str) -> bool:

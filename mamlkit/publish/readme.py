@@ -14,8 +14,8 @@ from mamlkit.paths import RESULTS, ROOT
 
 FILES = (ROOT / "README.md", ROOT / "data" / "README.md")
 PICTURE = ROOT / "data" / "readme.png"
-# The chapter whose picture README shows, and which of its pictures.
-PICTURE_FROM = ("04_differentiate_through_learning", -1)
+# The picture that README shows: its chapter, and how its cell begins.
+PICTURE_FROM = ("04_differentiate_through_learning", "# The play, and ")
 
 # row label, result file, row name
 TABLE = (
@@ -131,7 +131,8 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
         if name not in rows:
             continue
         row = rows[name]
-        ours = f"{row['value']:.2f} ± {row['interval']:.2f}"
+        digits = 2 if row["interval"] >= 0.005 else 3
+        ours = f"{row['value']:.{digits}f} ± {row['interval']:.{digits}f}"
         paper, alone = "" if row["paper"] is None else str(row["paper"]), ""
         if experiment in PAPER_INTERVALS:
             paper += f" ± {PAPER_INTERVALS[experiment]}"
@@ -155,6 +156,22 @@ def speed_table(folder: Path = RESULTS) -> str:
     return "\n".join(lines)
 
 
+def picture() -> tuple[str, bytes]:
+    """Find README's picture in its chapter: alternative text and PNG.
+
+    Raises:
+        ValueError: the chapter does not show it.
+    """
+    chapter, begins = PICTURE_FROM
+    for cell in read(*find_chapters([chapter])).cells:
+        for output in cell.get("outputs", []):
+            png = output.get("data", {}).get("image/png")
+            if png and cell.source.startswith(begins):
+                alt = output.metadata["image/png"]["alt"]
+                return alt, base64.b64decode(png)
+    raise ValueError(f"{chapter} has no picture under {begins!r}")
+
+
 def fill(text: str) -> str:
     """Put the generated parts between a file's markers."""
     parts = {
@@ -162,6 +179,7 @@ def fill(text: str) -> str:
         "all results": results_table(),
         "speed": speed_table(),
         "map": chapter_map(),
+        "picture": f"![{picture()[0]}](data/{PICTURE.name})",
     }
     for name, part in parts.items():
         text = re.sub(
@@ -178,16 +196,7 @@ def main() -> None:
     for path in FILES:
         text = fill(path.read_text(encoding="utf-8"))
         path.write_text(text, encoding="utf-8")
-    chapter, which = PICTURE_FROM
-    notebook = read(*find_chapters([chapter]))
-    pictures = [
-        output.data["image/png"]
-        for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if "image/png" in output.get("data", {})
-    ]
-    if pictures:
-        PICTURE.write_bytes(base64.b64decode(pictures[which]))
+    PICTURE.write_bytes(picture()[1])
 
 
 if __name__ == "__main__":
