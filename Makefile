@@ -15,8 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
 .DEFAULT_GOAL := help
-.PHONY: run quick test browser lab render html readme glyphs bench claims \
-	help clean
+.PHONY: run quick test browser lab render html readme glyphs bench claims help clean
 
 run: $(VENV)/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
@@ -25,8 +24,7 @@ quick: $(VENV)/ready  ## style, types and the fast tests, in a minute
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
-	$(BIN)/pytest --quiet --numprocesses logical -m 'not slow' \
-		--ignore-glob='*test_browser_*'
+	$(BIN)/pytest --quiet --numprocesses logical -m 'not slow'
 
 test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/ruff check .

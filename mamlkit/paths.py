@@ -1,8 +1,10 @@
 """Where files lie, and how one is written whole or not at all."""
 
 import glob
+import hashlib
 import os
 import platform
+import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -87,12 +89,13 @@ def alone(path: Path) -> Generator[None, None, None]:
     """Read and write a file while no other process does.
 
     Args:
-        path: the file; a lock, an empty file, is left beside it.
+        path: the file; the lock is a file of its own, among the temporary
+            ones.
 
     Raises:
-        OSError: the folder cannot be written, or somebody else has kept the
-            lock for ten seconds.
+        OSError: somebody else has kept the lock for ten seconds.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock", timeout=10):
+    whose = f"{Path.home()} {Path(path).resolve()}".encode()
+    name = f"mamlkit-{hashlib.sha256(whose).hexdigest()[:16]}.lock"
+    with FileLock(Path(tempfile.gettempdir()) / name, timeout=10):
         yield

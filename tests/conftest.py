@@ -10,6 +10,28 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 # Kernels that run side by side on two cores must not fight over them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# What `make quick` leaves out: half a minute or more, or many chapters.
+SLOW = {
+    "test_calling",
+    "test_episodes",
+    "test_exercises",
+    "test_faces",
+    "test_game",
+    "test_gradient",
+    "test_implicit",
+    "test_jobs",
+    "test_kills",
+    "test_mutants",
+    "test_notebooks",
+    "test_outer",
+    "test_package",
+    "test_packaging",
+    "test_readers_answers",
+    "test_render",
+    "test_runner",
+    "test_site",
+}
+
 TINY = {
     "title": "# Try a thing\n\nRead on: [top](#Try-a-thing).",
     "setup": """
@@ -30,6 +52,14 @@ check("3.1", one_step)
     "loose": 'claim("The seed is small.", SEED < 2, SEED)',
     "last": "report_claims(SCALE)",
 }
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the slow ones."""
+    for item in items:
+        name = item.path.stem
+        if name in SLOW or name.startswith(("test_browser", "test_reproduce")):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import sys
 
 import pytest
 
-import mamlkit
+import mamlkit.baselines
+import mamlkit.rules
 from mamlkit import adaptation_curve, adapted_model, anil_loss, meta_train
 from mamlkit.paths import ROOT
 

@@ -60,6 +60,7 @@ except ModuleNotFoundError as missing:
     ) from None
 from mamlkit.paths import CHECKPOINTS, RESULTS, ROOT
 from mamlkit.reproduce import read_result
+from mamlkit.reproduce.intervals import student_interval
 
 # PyTorch 2.14 tells every reader, at the first `jvp`, about its own code.
 warnings.filterwarnings(
@@ -123,6 +124,7 @@ __all__ = [
     "reveal",
     "show",
     "solution",
+    "student_interval",
     "use_theme",
     "wilson_interval",
 ]

@@ -47,6 +47,7 @@ METHODS = {
     "maml_pp": Look("MAML++", GREEN, "X", "-."),
     "joint": Look("joint training", AMBER, "h", "--"),
     "pretrained": Look("pretrained, fine-tuned", ORANGE, "^", "--"),
+    "pretrained_centroid": Look("pretrained, prototypes", ORANGE, "P", ":"),
     "scratch": Look("from scratch", GREEN, "v", "-."),
     "protonet": Look("prototypes", PINK, "D", "--"),
     "siamese": Look("Siamese network", AMBER, "*", "-."),

@@ -20,6 +20,7 @@ EXPERIMENTS = (
     "omniglot",
     "variants",
     "features",
+    "budgets",
     "inner_products",
     "navigation",
     "speed",
