@@ -22,6 +22,11 @@ from mamlkit.implicit import (
     implicit_gradient,
     proximal_loss,
 )
+from mamlkit.in_context import (
+    InContextLearner,
+    gradient_step_attention,
+    linear_attention,
+)
 from mamlkit.inner import adapt, functional_loss
 from mamlkit.models import CNN, MLP, BatchNorm, Wave
 from mamlkit.objectives import (
@@ -51,6 +56,7 @@ __all__ = [
     "Episodes",
     "Harmonics",
     "History",
+    "InContextLearner",
     "Sinusoids",
     "SinusoidsAndLines",
     "TaskArrays",
@@ -65,10 +71,12 @@ __all__ = [
     "functional_accuracy",
     "functional_loss",
     "gradient_of",
+    "gradient_step_attention",
     "imaml_loss",
     "implicit_gradient",
     "in_chunks",
     "in_parts",
+    "linear_attention",
     "load_checkpoint",
     "load_faces",
     "load_glyphs",

@@ -50,6 +50,26 @@ EQUAL = {
             "line 1: swapped with the next: x = images[classes, "
             "scores.argsort(1)[:, :k_shot + k_query]]",
         ),
+        (
+            "14.2",
+            "line 1: swapped with the next: start = {'context': "
+            "torch.zeros_like(params['context'])}",
+        ),
+        (
+            "14.3",
+            "line 1: swapped with the next: match = torch.zeros(features + "
+            "1, features + 1)",
+        ),
+        (
+            "14.3",
+            "line 1: swapped with the next: value = torch.zeros(features + "
+            "1, features + 1)",
+        ),
+        (
+            "14.3",
+            "line 1: swapped with the next: match[:features, :features] = "
+            "torch.eye(features)",
+        ),
     ),
     "a dict holds an entry once, and a mean does not mind": (
         ("0.3", "line 4: twice: range(1, drawings.shape[1])"),
@@ -95,6 +115,9 @@ EQUAL = {
         ("11.3", "line 5: detached: p"),
         ("11.3", "line 0: detached: grads"),
         ("11.3", "line 5: detached: params"),
+        ("14.1", "line 2: detached: keys"),
+        ("14.2", "line 2: detached: params['context']"),
+        ("14.2", "line 2: detached: params"),
         ("12.2", "line 4: detached: error[0]"),
         ("12.2", "line 4: detached: error"),
     ),
@@ -112,6 +135,7 @@ EQUAL = {
         ("9.1", "line 2: no minus: -1"),
         ("9.1", "line 4: no minus: -1"),
         ("12.2", "line 4: -1: 0"),
+        ("14.1", "line 2: queries in place of keys"),
         ("2.3", "line 5: without argument 0: scores.argsort(1)"),
         (
             "11.1",
@@ -121,6 +145,7 @@ EQUAL = {
         ("11.1", "line 3: no minus: -1"),
     ),
     "nothing depends on it": (
+        ("14.2", "last key only"),  # the weights stay as they came
         ("8.1", "x is always that of the first case"),
         ("8.1", "other is always that of the first case"),
         ("13.3", "val_members is always that of the first case"),

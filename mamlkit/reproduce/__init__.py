@@ -24,6 +24,7 @@ EXPERIMENTS = (
     "inner_products",
     "navigation",
     "speed",
+    "in_context",
 )
 
 

@@ -1,0 +1,111 @@
+"""In-context learning beside MAML, on the waves of chapter 05.
+
+A transformer that reads its task from the prompt, MAML, fine-tuning, and the
+closed form, on the same tasks: inside the family that all were trained on, and
+under seven shifts. One training of each; MAML and fine-tuning start from the
+networks of `sinusoid`.
+"""
+
+import time
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
+import torch
+
+from mamlkit.checkpoint import save_checkpoint
+from mamlkit.paths import CHECKPOINTS
+from mamlkit.reproduce import write_result
+from mamlkit.reproduce.in_context_link import link_rows
+from mamlkit.reproduce.in_context_methods import (
+    TEST_SEED,
+    closed_form,
+    descend,
+    prompted,
+    wave_basis,
+)
+from mamlkit.reproduce.in_context_trainings import (
+    SETTINGS,
+    cpu_seconds,
+    train,
+)
+from mamlkit.reproduce.judge_in_context import (
+    judge,
+    start_of,
+    tasks_of,
+    transformer,
+)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add no flags but those of every experiment."""
+
+
+def milliseconds(act, seconds: float = 0.5) -> float:
+    """Median time that a call keeps the processor busy."""
+    times, end = [], time.perf_counter() + seconds
+    act()
+    while time.perf_counter() < end or len(times) < 5:
+        begun = time.process_time()
+        act()
+        times.append(1000 * (time.process_time() - begun))
+    return sorted(times)[len(times) // 2]
+
+
+def costs(seed: int, k_shot: int = 10) -> dict[str, dict[str, float]]:
+    """Time and memory for one new task of ten points and 100 queries.
+
+    Returns:
+        by method, "milliseconds" on one thread from the points to the
+        answers, and "numbers", what has to be kept for this task's next
+        query.
+    """
+    tasks = tasks_of("", k_shot, 1, TEST_SEED)
+    start, loss_fn = start_of("maml", seed)
+    size = sum(p.numel() for p in start.values())
+    found = {}
+    for steps in (1, 10, 100):
+        act = partial(
+            descend, start, loss_fn, loss_fn, tasks, lr=0.001, at=(steps,)
+        )
+        found[f"maml_after_{steps}"] = {
+            "milliseconds": milliseconds(act),
+            "numbers": size,
+        }
+    model, params = transformer(seed)
+    # Keys and values of every example in every layer.
+    kept = 2 * k_shot * len(model.layers) * model.write.in_features
+    act = partial(prompted, model, params, tasks)
+    found["transformer"] = {"milliseconds": milliseconds(act), "numbers": kept}
+    act = partial(closed_form, wave_basis, tasks)
+    found["least_squares"] = {"milliseconds": milliseconds(act), "numbers": 2}
+    return {
+        name: {k: round(v, 3) for k, v in each.items()}
+        for name, each in found.items()
+    }
+
+
+def run(args: Namespace) -> None:
+    """Train, choose, judge; write in_context.json and in_context.pt."""
+    torch.set_num_threads(1)
+    history = train(args.seed)
+    every = SETTINGS["iterations"] // 200
+    means = torch.tensor(history.loss).view(-1, every).mean(1).tolist()
+    rows, chosen = judge(args.seed)
+    path = write_result(
+        "in_context",
+        settings=SETTINGS
+        | {
+            "parameters": sum(p.numel() for p in history.params.values()),
+            "cpu_seconds": round(cpu_seconds(args.seed), 1),
+            "costs": costs(args.seed),
+            "chosen": chosen,
+        },
+        seed=args.seed,
+        seconds=history.seconds,
+        curve=[[(i + 1) * every, round(m, 4)] for i, m in enumerate(means)],
+        rows=[*rows, *link_rows(range(args.seed, args.seed + 5))],
+    )
+    save_checkpoint(
+        CHECKPOINTS / "in_context.pt", {"transformer": history.params}
+    )
+    print(path)

@@ -1,0 +1,243 @@
+"""Who fits a new wave how well, inside the family and under shifts.
+
+One training of each method, all judged on the same tasks. What is open is
+chosen for each method, setting, number of points and number of steps on tasks
+that no test uses.
+"""
+
+import math
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.evaluate import mean_interval
+from mamlkit.in_context import InContextLearner
+from mamlkit.inner import LossFn, Params, functional_loss
+from mamlkit.models import MLP
+from mamlkit.paths import BUILD, CHECKPOINTS
+from mamlkit.reproduce.in_context_methods import (
+    TEST_SEED,
+    VALIDATION,
+    VALIDATION_SEED,
+    best_for_one_point,
+    closed_form,
+    descend,
+    draw,
+    harmonic_basis,
+    line_basis,
+    prompt_losses,
+    prompted,
+    rate_grid,
+    tuned,
+    wave_basis,
+)
+from mamlkit.reproduce.in_context_trainings import train
+from mamlkit.tasks import Batch, Tasks
+
+INSIDE = (1, 2, 5, 10, 20)  # points, of the family that all trained on
+# Setting -> numbers of points.
+SHIFTED = {
+    "points": (50,),  # of the same family
+    "amplitude": (10, 50),
+    "phase": (10, 50),
+    "x": (10, 50),
+    "noise": (10, 50),
+    "lines": (10, 50),
+    "harmonics": (10, 50),
+}
+STEPS = (1, 5, 10, 100)
+TESTS = {"": 500, "shifted": 200}  # tasks
+ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
+# Of SGD and of Adam.
+RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
+# Of the transformer itself: under which shifts, steps, and on how many tasks.
+TUNED, TUNED_STEPS, TUNED_TESTS = ("x", "lines"), (1, 5, 20), 40
+
+
+def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
+    """Give what a method adapts to a task, and its loss."""
+    torch.manual_seed(seed)
+    model = MLP()
+    start = {k: p.detach() for k, p in model.named_parameters()}
+    if name != "untrained":  # the networks of chapter 05
+        start = load_checkpoint(CHECKPOINTS / "sinusoid.pt")[name]
+    return start, functional_loss(model, F.mse_loss)
+
+
+def settings() -> list[tuple[str, int]]:
+    """List all (setting, points)."""
+    inside = [("", k_shot) for k_shot in INSIDE]
+    return inside + [(s, k) for s, each in SHIFTED.items() for k in each]
+
+
+def stepping(setting: str, k_shot: int) -> tuple[str, ...]:
+    """List who takes gradient steps; fewer where these take long."""
+    names = ("maml", "pretrained", "untrained")
+    return names[: 3 if not setting else 2 if k_shot == 10 else 1]
+
+
+def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
+    """Draw tasks; "points" is the family itself."""
+    return draw(setting.replace("points", ""), k_shot, count, seed)
+
+
+def tests_of(setting: str, k_shot: int) -> Tasks:
+    """Draw the tasks on which all methods are judged."""
+    count = TESTS["shifted" if setting else ""]
+    return tasks_of(setting, k_shot, count, TEST_SEED)
+
+
+def gradient_errors(
+    name: str, setting: str, k_shot: int, seed: int
+) -> tuple[dict[str, Tensor], dict]:
+    """Errors of a method that takes steps, (tasks,), resumably.
+
+    Returns:
+        by "after_1", "after_5", ... and "best", the number of steps with the
+        lowest error on the tasks for validation; and what was chosen.
+    """
+    path = _judged(f"{name}_{setting}_{k_shot}")
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    start, loss_fn = start_of(name, seed)
+    run = partial(descend, start, loss_fn, loss_fn)
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    choice, errors = tuned(run, val, STEPS, RATES)
+    tests, done, found = tests_of(setting, k_shot), {}, {}
+    for i, steps in reversed([*enumerate(STEPS)]):
+        adam, lr = choice[steps]
+        if (adam, lr) not in done:  # a longer run passes by here, too
+            at = STEPS[: i + 1]
+            done[adam, lr] = run(tasks=tests, lr=lr, at=at, adam=adam)
+        found[f"after_{steps}"] = done[adam, lr][:, i]
+    best = min(STEPS, key=errors.get)
+    found["best"] = found[f"after_{best}"]
+    chosen = {str(k): _told(*c) for k, c in choice.items()} | {"best": best}
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+@cache
+def transformer(seed: int) -> tuple[InContextLearner, Params]:
+    """Give the architecture and the trained weights."""
+    return InContextLearner(), train(seed, quiet=True).params
+
+
+def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
+    """Errors of the transformer and of closed forms, (tasks,)."""
+    tests = tests_of(setting, k_shot)
+    # The best answer of those who do not see the points: the mean wave.
+    mean_wave = -(2 * 2.55 / math.pi) * tests.query.x.cos()
+    found = {
+        "": prompted(*transformer(seed), tests),
+        "zero_": tests.query.y.square().mean((1, 2)),
+        "blind_": (mean_wave - tests.query.y).square().mean((1, 2)),
+        "least_squares_": closed_form(wave_basis, tests),
+    }
+    if setting in ORACLES:
+        found["oracle_"] = closed_form(ORACLES[setting], tests)
+    if (setting, k_shot) == ("", 1):
+        found["possible_"] = best_for_one_point(tests)
+    return found
+
+
+def tuned_transformer(
+    setting: str, k_shot: int, seed: int
+) -> tuple[dict[str, Tensor], dict]:
+    """Errors after steps on the transformer's own weights, resumably.
+
+    Judged on the first of the tasks on which the others are judged.
+    """
+    path = _judged(f"itself_{setting}_{k_shot}")
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    model, params = transformer(seed)
+    loss_fn, metric = prompt_losses(model)
+
+    def run(*, tasks, **options):
+        few = [Batch(*(t[:TUNED_TESTS] for t in part)) for part in tasks]
+        pairs = Tasks(few[0], (few[0], few[1]))
+        return descend(params, loss_fn, metric, pairs, **options)
+
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    rates = {False: rate_grid(0.001, 2), True: rate_grid(0.0003, 2)}
+    choice, _ = tuned(run, val, TUNED_STEPS, rates)
+    adam, lr = choice[TUNED_STEPS[-1]]
+    tests = tests_of(setting, k_shot)
+    errors = run(tasks=tests, lr=lr, at=TUNED_STEPS, adam=adam)
+    found = {f"after_{s}": errors[:, i] for i, s in enumerate(TUNED_STEPS)}
+    chosen = {"rate": _told(adam, lr)}
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def error_row(name: str, errors: Tensor, rival: Tensor, scale: float) -> dict:
+    """Summarise the errors of one method.
+
+    Args:
+        name: of the row.
+        errors: shape (tasks,).
+        rival: the transformer's, on the same tasks and perhaps more.
+        scale: mean square of y.
+
+    Returns:
+        mean and interval over tasks; "median"; "exploded", the share of tasks
+        with more than ten times the mean square of y; "gap" and
+        "gap_interval", of the difference to the transformer, task by task. A
+        mean that is not finite is None.
+    """
+    mean, half = mean_interval(errors.double())
+    gap, wide = mean_interval((errors - rival[: len(errors)]).double())
+    exploded = (~(errors < 10 * scale)).float().mean()
+    numbers = {
+        "value": mean,
+        "interval": half,
+        "median": errors.median(),
+        "exploded": exploded,
+        "gap": gap,
+        "gap_interval": wide,
+    }
+    row = {k: _significant(v.item()) for k, v in numbers.items()}
+    return {"name": name, "n": len(errors), "paper": None} | row
+
+
+def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
+    """Judge all methods in all settings; rows, and what was chosen."""
+    rows, chosen = [], {}
+    for setting, k_shot in settings():
+        where = f"shifted_{setting}_" if setting else ""
+        where += f"mse_{k_shot}shot"
+        errors = prompt_errors(setting, k_shot, seed)
+        found = {f"{name}{where}": each for name, each in errors.items()}
+        for name in stepping(setting, k_shot):
+            each, choice = gradient_errors(name, setting, k_shot, seed)
+            found |= {f"{name}_{where}_{k}": v for k, v in each.items()}
+            chosen[f"{name}_{where}"] = choice
+        if setting in TUNED and k_shot == 10:
+            each, choice = tuned_transformer(setting, k_shot, seed)
+            found |= {f"itself_{where}_{k}": v for k, v in each.items()}
+            chosen[f"itself_{where}"] = choice
+        scale = errors["zero_"].mean().item()
+        for name, values in found.items():
+            rows.append(error_row(name, values, errors[""], scale))
+            print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
+    return rows, chosen
+
+
+def _judged(label: str):
+    return BUILD / "reproduce" / f"in_context_judged_{label}.pt"
+
+
+def _told(adam: bool, lr: float) -> list:
+    return ["Adam" if adam else "SGD", lr]
+
+
+def _significant(number: float) -> float | None:
+    """Round to five digits; None for what JSON has no number for."""
+    return float(f"{number:.5g}") if math.isfinite(number) else None
