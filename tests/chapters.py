@@ -15,16 +15,12 @@ from mamlkit.course.chapters import (
 )
 
 CHAPTERS = find_chapters()
-MAX_WORDS = 3500
+MAX_WORDS = 3000
 MAX_COLUMNS = 79
 MAX_LINES = {False: 15, True: 25}  # by whether the cell is to be copied
 
 # Arguments of shipped functions that the chapters' copies do not have.
 PRACTICE = {"places", "groups", "rule", "adapted"}
-# Chapters are brought into the new form one by one. One whose set-up is
-# folded has been, and keeps `new_form_faults` too; with True, all must.
-ALL_CONVERTED = False
-MAX_NEW_WORDS = 3000
 MAX_MINUTES = 45
 MAX_OPEN_LINES = 300
 # Code lines that are not blank, before anything was folded.
@@ -87,8 +83,9 @@ def form_faults(path: Path) -> list[str]:
                 faults.append(f"cell {number} has more than {budget} lines")
             if any(len(line) > MAX_COLUMNS for line in lines):
                 faults.append(f"cell {number} is wider than {MAX_COLUMNS}")
-    faults += prose_faults(nb, path)
-    return faults + (new_form_faults(nb, path) if is_converted(nb) else [])
+    faults += prose_faults(nb, path) + fold_faults(nb)
+    faults += budget_faults(nb, path) + prediction_faults(nb, path)
+    return faults + output_faults(nb)
 
 
 def has_tag(cell, tag: str) -> bool:
@@ -96,16 +93,9 @@ def has_tag(cell, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
 
-def is_converted(nb) -> bool:
-    """Say whether a chapter must keep the new form."""
-    folded = [has_tag(cell, "hide-input") for cell in tagged(nb, "setup")]
-    return ALL_CONVERTED or any(folded)
-
-
-def new_form_faults(nb, path: Path) -> list[str]:
-    """List where a chapter breaks what came with folds and predictions."""
-    faults = fold_faults(nb) + budget_faults(nb, path)
-    faults += prediction_faults(nb, path)
+def output_faults(nb) -> list[str]:
+    """List pictures that are too wide, and claims that speak up."""
+    faults = []
     for number, cell in enumerate(nb.cells):
         said = cell.get("outputs", [])
         for output in said:
@@ -163,12 +153,8 @@ def type_sizes(source: str) -> list[float]:
 
 
 def budget_faults(nb, path: Path) -> list[str]:
-    """List what there is too much of: words, minutes, open lines."""
+    """List what there is too much of: minutes, open lines."""
     faults = []
-    cells = [c.source for c in nb.cells if c.cell_type == "markdown"]
-    words = sum(len(source.split()) for source in cells)
-    if words > MAX_NEW_WORDS:
-        faults.append(f"{words} words, more than {MAX_NEW_WORDS}")
     minutes = int(opening(nb).minutes or 0)
     if minutes > MAX_MINUTES:
         faults.append(f"{minutes} minutes, more than {MAX_MINUTES}")

@@ -9,7 +9,6 @@ from browser import complaints, keep
 from chapters import (
     CHAPTERS,
     code_cells,
-    is_converted,
     keyed,
     solve,
     tagged,
@@ -199,8 +198,7 @@ def test_a_prediction_keeps_outputs_shut_until_it_is_made(page, chapter):
 
 @each_chapter
 def test_first_picture_comes_soon(page, chapter):
-    if is_converted(nbformat.read(chapter, 4)):
-        assert page.evaluate("course.firstPicture()") <= 1.6
+    assert page.evaluate("course.firstPicture()") <= 1.6
 
 
 @only("07")

@@ -70,13 +70,9 @@ def arrow(
     Raises:
         ValueError: there is no such kind.
     """
-    # Chapters that are not converted yet give a colour.
-    if kind not in KINDS and kind.startswith(("C", "#")):
-        style = _style(KINDS["data"]._replace(colour=kind))
-    elif kind not in KINDS:
+    if kind not in KINDS:
         raise ValueError(f"kind {kind!r}: an arrow is {', '.join(KINDS)}")
-    else:
-        style = _style(KINDS[kind])
+    style = _style(KINDS[kind])
     if start is end:
         return _loop(ax, start, style, text)
     for side, place in (("A", start), ("B", end)):
