@@ -1217,7 +1217,7 @@ def _(val_members, val_strangers, test_members, test_strangers, most):
     ]
 
 
-@right("9.3", "a loop over walks")
+@right("9.2", "a loop over walks")
 def _(returns):
     n = len(returns)
     return [
@@ -1255,14 +1255,14 @@ def _(logits_of, support_x, x, y):
     ) / len(x)  # fmt: skip
 
 
-@wrong("9.4", "four terms of the exponential", "higher derivative")
+@wrong("9.3", "four terms of the exponential", "higher derivative")
 def _(log_probs, rewards):
     through = log_probs.cumsum(-1)
     d = through - through.detach()
     return (1 + d + d**2 / 2 + d**3 / 6 + d**4 / 24) * rewards
 
 
-@right("9.4", "a product of boxes")
+@right("9.3", "a product of boxes")
 def _(log_probs, rewards):
     return torch.exp(log_probs - log_probs.detach()).cumprod(-1) * rewards
 

@@ -8,12 +8,6 @@ from mamlkit.exercises.compare import require, to_tensor
 from mamlkit.exercises.exercise import Exercise, ask, by_key
 from mamlkit.exercises.problems import normal, seeded, uniform, whole
 
-STAND_STILL = """
-def stand_still(goals, horizon):
-    inside = (goals.abs() < 0.01).all(-1)
-    steps = torch.where(inside, 1, horizon)
-    return -steps * goals.norm(dim=-1)
-"""
 LOG_PROB = """
 def mended_log_prob(mean, log_std, actions):
     normal = torch.distributions.Normal(mean, log_std.exp())
@@ -38,20 +32,6 @@ def two_walks(walk):
             break
     return best.expand(20, 2)
 """
-
-
-def two_goals():
-    """The goal (0.3, 0.4) is 0.5 away, for 100 steps."""
-    return torch.tensor([[0.3, 0.4], [-0.6, 0.8]]), 100
-
-
-def some_goals(g, number):
-    """Goals anywhere, some of whose boxes contain the origin."""
-    near = torch.tensor(
-        [[0.006, 0.008], [0.012, 0.0], [0.0, -0.009], [-0.009, 0.015]]
-    )
-    far = torch.rand(2 + number, 2, generator=g) - 0.5
-    return torch.cat([near, far][:: (-1) ** number]), whole(g, 2, 60)
 
 
 def one_action():
@@ -135,71 +115,6 @@ def finds_the_corner(two_walks):
 EXERCISES = by_key(
     Exercise(
         "9.1",
-        "stand_still",
-        level=1,
-        minutes=10,
-        hints=(
-            "At the origin the distance from the goal is the goal's length.",
-            "A goal whose box contains the origin ends the walk after one "
-            "step: torch.where((goals.abs() < 0.01).all(-1), 1, horizon).",
-        ),
-        solution=STAND_STILL,
-        first=two_goals,
-        told="Towards (0.3, 0.4) and (-0.6, 0.8), over 100 steps",
-        by_hand=lambda: torch.tensor([-50.0, -100.0]),
-        draw=some_goals,
-        mistakes=(
-            (
-                "-steps",
-                "steps",
-                "A reward is minus the distance: returns are negative.",
-            ),
-            (
-                "dim=-1)",
-                "dim=-1) ** 2",
-                "You square the distance, as the paper's text does; this "
-                "environment does not.",
-            ),
-            (
-                "-steps * ",
-                "-",
-                "That is the reward of one step: a return sums them over the "
-                "horizon.",
-            ),
-            (
-                "norm(dim=-1)",
-                "abs().sum(-1)",
-                "The distance is the straight line, sqrt(x² + y²), not |x| + "
-                "|y|.",
-            ),
-            ("1, horizon", "1, 100", "You ignore the horizon."),
-            (
-                "inside, 1",
-                "inside, horizon",
-                "Where a goal's box contains the origin, the walk ends after "
-                "its first step.",
-            ),
-            (
-                "inside, 1",
-                "inside, 0",
-                "A walk that starts inside the box still takes one step, and "
-                "is paid for it.",
-            ),
-            (
-                "(goals.abs() < 0.01).all(-1)",
-                "goals.norm(dim=-1) < 0.01",
-                "The end is a box, |x| and |y| both below 0.01, not a disc.",
-            ),
-            (
-                "all(-1)",
-                "any(-1)",
-                "A goal's box contains the origin only if |x| and |y| are "
-                "both below 0.01.",
-            ),
-        ),
-    ),
-    Exercise(
-        "9.2",
         "mended_log_prob",
         level=1,
         minutes=5,
@@ -266,7 +181,7 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "9.3",
+        "9.2",
         "mean_of_others",
         level=1,
         minutes=5,
@@ -313,7 +228,7 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "9.4",
+        "9.3",
         "dice_terms",
         level=2,
         minutes=10,
@@ -384,7 +299,7 @@ EXERCISES = by_key(
         ),
     ),
     Exercise(
-        "9.5",
+        "9.4",
         "two_walks",
         level=3,
         minutes=20,
@@ -449,19 +364,19 @@ QUIZ = (
         ),
     ),
     ask(
-        "A colleague reports that MAML beats pretraining after one step, "
-        "both with α = 0.5. What do you ask first?",
+        "What does the magic box exp(x - x.detach()) do to a surrogate?",
         (
-            "Which α is best for pretraining?",
-            "MAML was trained for its α. A rival deserves its own.",
+            "Its value is 1, so it changes no number; differentiated, it "
+            "brings the gradient of x.",
+            "That is how each term remembers which actions led to it.",
         ),
         (
-            "How many hidden units were there?",
-            "Both had the same, presumably; it favours neither.",
+            "It keeps large probabilities from exploding.",
+            "It clips nothing: its value is 1 whatever x is.",
         ),
         (
-            "Was the discount the same at test time?",
-            "The return that is reported has no discount.",
+            "It stops the gradient of x.",
+            "Only the part that is subtracted is detached; x itself is not.",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Reinforcement learning: MAML with policy gradients, as chapter 09 does."""
+"""Reinforcement learning: MAML with policy gradients (chapters 09, 15)."""
 
 from mamlkit.rl.navigation import navigate, sample_goals, the_40_goals
 from mamlkit.rl.policy import (
