@@ -26,11 +26,13 @@ quick: $(VENV)/ready  ## style, types and the fast tests, in a minute
 	$(BIN)/pyrefly check
 	$(BIN)/pytest --quiet --numprocesses logical -m 'not slow'
 
+# By name, not by size: the browser's tests, which mostly wait, begin early.
 test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
-	$(BIN)/pytest --numprocesses logical --dist loadfile $(BROWSER)
+	$(BIN)/pytest --numprocesses logical --dist loadfile \
+		--no-loadscope-reorder $(BROWSER)
 
 browser: $(VENV)/ready  ## try every chapter in a real JupyterLab, and the site
 	$(BIN)/pytest tests/test_browser_*.py
