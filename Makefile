@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 # A page looks the same with every torch.
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
+# By name, not by size: the browser's tests, which mostly wait, begin early.
+SIDE_BY_SIDE := --numprocesses logical --dist loadfile --no-loadscope-reorder
+
 .DEFAULT_GOAL := help
 .PHONY: run quick test browser lab render html readme glyphs bench claims help clean
 
@@ -26,13 +29,11 @@ quick: $(VENV)/ready  ## style, types and the fast tests, in a minute
 	$(BIN)/pyrefly check
 	$(BIN)/pytest --quiet --numprocesses logical -m 'not slow'
 
-# By name, not by size: the browser's tests, which mostly wait, begin early.
 test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
-	$(BIN)/pytest --numprocesses logical --dist loadfile \
-		--no-loadscope-reorder $(BROWSER)
+	$(BIN)/pytest $(SIDE_BY_SIDE) $(BROWSER)
 
 browser: $(VENV)/ready  ## try every chapter in a real JupyterLab, and the site
 	$(BIN)/pytest tests/test_browser_*.py
