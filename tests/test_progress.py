@@ -20,7 +20,7 @@ from mamlkit.exercises.progress import (
     progress_path,
     read_verdicts,
 )
-from mamlkit.paths import NOTEBOOKS
+from mamlkit.paths import NOTEBOOKS, ROOT
 
 
 class Shell:
@@ -161,7 +161,8 @@ def test_the_command_shows_all_chapters(folder, reader, capsys):
     assert main(["progress"]) == 0
     said = capsys.readouterr().out
     assert "03  3.1 ✓  3.2 ○" in said and str(folder / NAME) in said
-    total = sum(len(find_exercises(n)) for n in range(14))
+    files = (ROOT / "mamlkit/exercises").glob("ch*.py")
+    total = sum(len(find_exercises(path.stem[2:])) for path in files)
     assert f"1 of {total} exercises done" in said
     assert main(["progress", "--folder", str(folder / "other")]) == 0
     assert "Nothing so far" in capsys.readouterr().out
