@@ -121,3 +121,14 @@ def test_blurring_takes_the_mean_of_a_square():
     found = budgets.blurred(some, 3).query.x[0, 4, 0]
     square = some.query.x[0, 4, 0, 9:12, 19:22]
     torch.testing.assert_close(found[10, 20], square.mean())
+
+
+def test_the_pace_is_that_of_the_iterations_between(monkeypatch):
+    now, each = [0.0], {1: 5.0, 1 + budgets.PROBE: 5.0 + budgets.PROBE}
+
+    def fit(method, iterations, *args, **setting):
+        now[0] += each[iterations]
+
+    monkeypatch.setattr(budgets, "fit", fit)
+    monkeypatch.setattr(budgets.time, "process_time", lambda: now[0])
+    assert budgets.pace("maml", 4) == 1000.0

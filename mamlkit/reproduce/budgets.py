@@ -9,6 +9,7 @@ rate at each budget, chosen on validation characters with a seed that is not
 judged.
 """
 
+import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from functools import partial
@@ -39,7 +40,8 @@ PICTURES = N_TASKS * N_WAY * (1 + K_QUERY)  # of an iteration, for each method
 RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # Adam's
 ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # MAML's, of the mean loss
 TUNING_RATES = (0.025, 0.1, 0.4, 1.6, 6.4, 25.6, 102.4)  # of fine-tuning
-MOST_STEPS, HEAD_STEPS = 10, 100
+MOST_STEPS, HEAD_STEPS = 20, 300
+PROBE = 20  # iterations by which the pace is measured
 SEARCHING = 100  # the seed with which settings are chosen
 
 
@@ -47,7 +49,8 @@ def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
     add("--budgets", nargs="+", type=int, default=[300, 1000, 3000])
-    add("--maml-budgets", nargs="+", type=int, default=[300, 1000])
+    add("--meta-budgets", nargs="+", type=int, default=[300, 1000],
+        help="those of MAML and prototypes")  # fmt: skip
     add("--seeds", type=int, default=5, help="trainings judged of each")
     add("--width", type=int, default=32, help="channels of the CNN")
     add("--tasks", type=int, default=400, help="test tasks")
@@ -106,23 +109,10 @@ def name_all(
         falling.step()
 
 
-def train(
+def fit(
     method: str, iterations: int, seed: int, width: int, **setting: float
-) -> Params:
-    """Train once, or read what an earlier run left; θ without a graph.
-
-    Args:
-        method: one of `METHODS`.
-        iterations: of `PICTURES` pictures each.
-        seed: of the initial weights and of the pictures.
-        width: channels.
-        **setting: `rate`, Adam's, falling to 0; `alpha` for MAML.
-    """
-    said = "_".join(f"{k}{v}" for k, v in setting.items())
-    name = f"budgets_{width}_{method}_{iterations}_{seed}_{said}.pt"
-    path = BUILD / "reproduce" / name
-    if path.exists():
-        return load_checkpoint(path)["params"]
+) -> nn.Module:
+    """Train once, and return the network; arguments as those of `train`."""
     images = load_glyphs("train")
     if method == "pretrained":
         net = network(width, seed, 4 * len(images))
@@ -146,6 +136,45 @@ def train(
             schedule=cosine(iterations),
             **own,
         )
+    return net
+
+
+def pace(method: str, width: int) -> float:
+    """Measure the processor's milliseconds of an iteration.
+
+    Two trainings, one of them longer; the least of three differences, as
+    what disturbs only adds.
+    """
+    setting = {"rate": 0.01} | ({"alpha": 0.4} if method == "maml" else {})
+    times = []
+    for _ in range(3):
+        spent = []
+        for iterations in (1, 1 + PROBE):
+            begun = time.process_time()
+            fit(method, iterations, SEARCHING, width, **setting)
+            spent.append(time.process_time() - begun)
+        times.append(1000 * (spent[1] - spent[0]) / PROBE)
+    return round(min(times), 1)
+
+
+def train(
+    method: str, iterations: int, seed: int, width: int, **setting: float
+) -> Params:
+    """Train once, or read what an earlier run left; θ without a graph.
+
+    Args:
+        method: one of `METHODS`.
+        iterations: of `PICTURES` pictures each.
+        seed: of the initial weights and of the pictures.
+        width: channels.
+        **setting: `rate`, Adam's, falling to 0; `alpha` for MAML.
+    """
+    said = "_".join(f"{k}{v}" for k, v in setting.items())
+    name = f"budgets_{width}_{method}_{iterations}_{seed}_{said}.pt"
+    path = BUILD / "reproduce" / name
+    if path.exists():
+        return load_checkpoint(path)["params"]
+    net = fit(method, iterations, seed, width, **setting)
     params = {k: p.detach().clone() for k, p in net.named_parameters()}
     if method == "pretrained":
         params |= blank_head(width)
@@ -429,10 +458,12 @@ def run(args: Namespace) -> None:
     found, choices = untrained(args, val, test)
     choices["blurred_pixels"] = {"width": blur}
     curve, known = [], {method: {} for method in METHODS}
-    for iterations in sorted({*args.budgets, *args.maml_budgets}):
+    paces = {method: pace(method, args.width) for method in METHODS}
+    lengths = dict.fromkeys(METHODS, args.meta_budgets)
+    lengths["pretrained"] = args.budgets
+    for iterations in sorted({*args.budgets, *args.meta_budgets}):
         for method in METHODS:
-            mine = args.maml_budgets if method == "maml" else args.budgets
-            if iterations not in mine:
+            if iterations not in lengths[method]:
                 continue
             chosen = search(method, iterations, known[method], args, val)
             known[method] = chosen
@@ -454,10 +485,10 @@ def run(args: Namespace) -> None:
                     curve.append([use, iterations, seed, mean])
             for use, values in each.items():
                 found[f"{use}_{iterations}"] = torch.stack(values)
-            write(args, rows, found, choices, curve)
+            write(args, rows, found, choices, curve, paces)
 
 
-def write(args, rows, found, choices, curve) -> None:
+def write(args, rows, found, choices, curve, paces) -> None:
     """Write what is known so far."""
     means = {name: values.mean(1).tolist() for name, values in found.items()}
     rows = rows + [seed_row(name, values) for name, values in means.items()]
@@ -477,6 +508,7 @@ def write(args, rows, found, choices, curve) -> None:
             "test_tasks": args.tasks,
             "validation_tasks": args.tasks // 2,
             "choices": choices,
+            "milliseconds_an_iteration": paces,
         },
         seed=0,
         seconds=0.0,

@@ -1,6 +1,5 @@
 """The training of a transformer that reads its task, on waves."""
 
-import math
 import time
 from functools import partial
 from pathlib import Path
@@ -13,7 +12,7 @@ from torch.nn import functional as F
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.in_context import InContextLearner
 from mamlkit.inner import Params
-from mamlkit.outer import History, meta_train
+from mamlkit.outer import History, cosine, meta_train
 from mamlkit.paths import BUILD
 from mamlkit.tasks import Sinusoids, Tasks
 
@@ -47,8 +46,7 @@ def any_shots(n_tasks: int, *, generator: torch.Generator) -> Tasks:
 
 def warm_cosine(iterations: int, i: int) -> float:
     """Schedule: up from 0 within 200 iterations, then a cosine to 0."""
-    fall = 0.5 + 0.5 * math.cos(math.pi * i / iterations)
-    return min(1.0, (i + 1) / WARM_UP) * fall
+    return min(1.0, (i + 1) / WARM_UP) * cosine(iterations)(i)
 
 
 def train(seed: int, *, quiet: bool = False) -> History:
