@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 # Kernels that run side by side on two cores must not fight over them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# What `make quick` leaves out: half a minute or more, or many chapters.
+# What `make quick` leaves out: what takes longest, and what runs chapters.
 SLOW = {
     "test_calling",
     "test_episodes",

@@ -6,7 +6,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from mamlkit import Batch, InContextLearner, Sinusoids, adapt, functional_loss
-from mamlkit.in_context import gradient_step_attention, linear_attention
+from mamlkit.in_context import (
+    gradient_step_attention,
+    linear_attention,
+    normalise,
+)
 
 
 @pytest.fixture
@@ -95,3 +99,10 @@ def test_other_numbers_of_features_and_targets_fit():
     learner = InContextLearner(features=3, targets=2, width=8, layers=1)
     support = Batch(torch.randn(5, 3), torch.randn(5, 2))
     assert learner(support, torch.randn(4, 3)).shape == (4, 2)
+
+
+def test_a_normal_token_has_mean_0_and_deviation_1():
+    tokens = normalise(3 + 5 * torch.randn(4, 64))
+    torch.testing.assert_close(tokens.mean(-1), torch.zeros(4))
+    deviation = tokens.std(-1, correction=0)
+    torch.testing.assert_close(deviation, torch.ones(4))
