@@ -67,7 +67,7 @@ const course = {
     const shown = cell.node.querySelector(".jp-OutputArea-output");
     return cell.outputHidden && !shown?.getClientRects().length;
   },
-  firstPicture: () => { // how far below the notebook's top, in screens
+  pictureTop: () => { // of the first, below the notebook's top, in screens
     const frame = panel().content.outerNode;
     const picture = frame.querySelector(".jp-OutputArea-output img, " +
       "[data-lm-suppress-shortcuts]"); // the latter is a play
@@ -76,6 +76,15 @@ const course = {
       (e) => e.getBoundingClientRect().top);
     return (Math.min(...tops) + frame.scrollTop -
       frame.getBoundingClientRect().top) / frame.clientHeight;
+  },
+  firstPicture: async () => { // when all above it has its height
+    let [before, now] = [NaN, NaN];
+    do {
+      await course.scroll(0);
+      await new Promise((resolve) => setTimeout(resolve, 200));
+      [before, now] = [now, course.pictureTop()];
+    } while (now !== before);
+    return now;
   },
   tooWide: () => [...panel().node.querySelectorAll(
     ".jp-OutputArea-output, .jp-MarkdownOutput")].filter(

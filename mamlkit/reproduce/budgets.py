@@ -41,7 +41,7 @@ RATES = (0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)  # Adam's
 ALPHAS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # MAML's, of the mean loss
 TUNING_RATES = (0.025, 0.1, 0.4, 1.6, 6.4, 25.6, 102.4)  # of fine-tuning
 MOST_STEPS, HEAD_STEPS = 20, 300
-PROBE = 20  # iterations by which the pace is measured
+PROBE = 40  # iterations by which the pace is measured
 SEARCHING = 100  # the seed with which settings are chosen
 
 
@@ -142,12 +142,12 @@ def fit(
 def pace(method: str, width: int) -> float:
     """Measure the processor's milliseconds of an iteration.
 
-    Two trainings, one of them longer; the least of three differences, as
+    Two trainings, one of them longer; the least of five differences, as
     what disturbs only adds.
     """
     setting = {"rate": 0.01} | ({"alpha": 0.4} if method == "maml" else {})
     times = []
-    for _ in range(3):
+    for _ in range(5):
         spent = []
         for iterations in (1, 1 + PROBE):
             begun = time.process_time()
