@@ -1,7 +1,8 @@
-"""Every chapter, in two passes through papermill, and in its form.
+"""Every chapter through papermill, and in its form.
 
-Pass 1: seed 0, plain papermill from the checkout. Pass 2: seed 1, every cell
-executed twice in a row, exercises solved, elsewhere, without network.
+With seed 1, every cell executed twice in a row (an exercise as it stands, and
+then solved), elsewhere, without network. With seed 0, and nothing solved,
+chapters run in JupyterLab, in test_browser_lab.py.
 """
 
 import ast
@@ -39,15 +40,32 @@ each_chapter = pytest.mark.parametrize(
 )
 
 
-def papermill(source, target, *options, cwd=ROOT, **environ):
-    """Run papermill as a reader would; return (notebook, CPU seconds)."""
-    said = target.with_suffix(".txt")
+def execute(path, folder):
+    """Run a chapter as said above; return (notebook, CPU seconds)."""
+    nb = load_notebook_node(str(path))
+    for cell in tagged(nb, "exercise"):
+        (key,) = exercise_keys(cell.source)
+        cell.metadata["solved"] = solve(cell.source, find_exercise(key).code)
+    # Before doubling: a second parameters cell would undo the injected one.
+    settings = {"SCALE": "ci", "SEED": 1}
+    nb = parameterize_notebook(nb, settings, kernel_name="python3")
+    nb.cells = [
+        nbformat.v4.new_code_cell(source)
+        for cell in code_cells(nb)
+        for source in (cell.source, cell.metadata.get("solved", cell.source))
+    ]
+    source, said = folder / f"doubled_{path.name}", folder / "said.txt"
+    nbformat.write(nb, source)
+    (folder / "sitecustomize.py").write_text(NO_NETWORK)
+    target = folder / path.name
     with open(said, "w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "papermill", source, target]
-            + ["--no-progress-bar", "--execution-timeout", "300", *options],
-            cwd=cwd,
-            env=os.environ | {"OMP_NUM_THREADS": "1"} | environ,
+            + ["--no-progress-bar", "--execution-timeout", "300"],
+            cwd=folder,
+            env=os.environ
+            | {"OMP_NUM_THREADS": "1"}
+            | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
             stderr=stderr,
         )
         if hasattr(os, "wait4"):
@@ -60,36 +78,6 @@ def papermill(source, target, *options, cwd=ROOT, **environ):
     return nbformat.read(target, 4), seconds
 
 
-def plain_pass(path, folder):
-    options = ["-p", "SCALE", "ci", "-p", "SEED", "0"]
-    return papermill(path, folder / path.name, *options)
-
-
-def doubled_pass(path, folder):
-    nb = load_notebook_node(str(path))
-    for cell in tagged(nb, "exercise"):
-        (key,) = exercise_keys(cell.source)
-        cell.source = solve(cell.source, find_exercise(key).code)
-    # Before doubling: a second parameters cell would undo the injected one.
-    settings = {"SCALE": "ci", "SEED": 1}
-    nb = parameterize_notebook(nb, settings, kernel_name="python3")
-    nb.cells = [
-        nbformat.v4.new_code_cell(cell.source)
-        for cell in code_cells(nb)
-        for _ in range(2)
-    ]
-    source = folder / f"doubled_{path.name}"
-    nbformat.write(nb, source)
-    (folder / "sitecustomize.py").write_text(NO_NETWORK)
-    target = folder / f"executed_{path.name}"
-    return papermill(
-        source,
-        target,
-        cwd=folder,
-        PYTHONPATH=os.pathsep.join([str(folder), str(ROOT)]),
-    )
-
-
 def exercise_keys(source):
     return [
         node.args[0].value
@@ -98,36 +86,25 @@ def exercise_keys(source):
     ]
 
 
-PASSES = {"plain_run": plain_pass, "doubled_run": doubled_pass}
-
-
 @pytest.fixture(scope="session")
-def passes(request, tmp_path_factory):
-    """Start the passes that the selected tests need, two at a time."""
+def runs(request, tmp_path_factory):
+    """Start the chapters that the selected tests need, two at a time."""
     wanted = dict.fromkeys(
-        (item.callspec.params["path"], kind)
+        item.callspec.params["path"]
         for item in request.session.items
-        for kind in PASSES
-        if kind in getattr(item, "fixturenames", ())
+        if "executed" in getattr(item, "fixturenames", ())
     )
     pool = ThreadPoolExecutor(2)
     yield {
-        (path, kind): pool.submit(
-            PASSES[kind], path, tmp_path_factory.mktemp(kind)
-        )
-        for path, kind in wanted
+        path: pool.submit(execute, path, tmp_path_factory.mktemp("run"))
+        for path in wanted
     }
     pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture
-def plain_run(passes, path):
-    return passes[path, "plain_run"].result()
-
-
-@pytest.fixture
-def doubled_run(passes, path):
-    return passes[path, "doubled_run"].result()
+def executed(runs, path):
+    return runs[path].result()
 
 
 def assert_complete(nb):
@@ -146,26 +123,20 @@ def assert_complete(nb):
 
 
 @each_chapter
-def test_chapter_runs_unsolved_with_plain_papermill(path, plain_run):
-    nb, cpu_seconds = plain_run
+def test_chapter_runs_unsolved_and_solved_elsewhere_and_offline(
+    path, executed
+):
+    nb, cpu_seconds = executed
     assert_complete(nb)
     exercises = notes(nb, "exercise")
-    assert {e["verdict"] for e in exercises} == {"not started"}
-    print(f"{path.stem}: {cpu_seconds:.1f} CPU seconds; the budget is 20")
-    assert cpu_seconds < 60
-
-
-@each_chapter
-def test_chapter_runs_doubled_solved_elsewhere_and_offline(path, doubled_run):
-    nb, _ = doubled_run
-    assert_complete(nb)
-    exercises = notes(nb, "exercise")
-    wrong = [e for e in exercises if e["verdict"] != "passed"]
-    assert exercises and not wrong
     keys = [
         key for cell in code_cells(nb) for key in exercise_keys(cell.source)
     ]
-    assert [e["exercise"] for e in exercises] == keys
+    assert keys and [e["exercise"] for e in exercises] == keys
+    verdicts = [e["verdict"] for e in exercises]
+    assert verdicts == ["not started", "passed"] * (len(keys) // 2)
+    print(f"{path.stem}: {cpu_seconds:.1f} CPU seconds")
+    assert cpu_seconds < 60
 
 
 def refuse(faults):

@@ -5,12 +5,12 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mamlkit.paths import NOTEBOOKS
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 SCALES = ("ci", "laptop", "paper")
 VERDICTS = ("held", "failed", "not judged")
@@ -46,17 +46,19 @@ def find_chapters(names: Sequence[str] = ()) -> list[Path]:
     return sorted(set(found)) or paths
 
 
-def read(path: Path) -> NotebookNode:
+def read(path: Path) -> "NotebookNode":
     """Read a notebook, whatever version 4 form it is in."""
+    import nbformat  # here, as its import takes seconds that a kernel can save
+
     return nbformat.read(path, as_version=4)
 
 
-def code_cells(nb: NotebookNode) -> list[NotebookNode]:
+def code_cells(nb: "NotebookNode") -> "list[NotebookNode]":
     """List the cells that hold code."""
     return [c for c in nb.cells if c.cell_type == "code"]
 
 
-def tagged(nb: NotebookNode, tag: str) -> list[NotebookNode]:
+def tagged(nb: "NotebookNode", tag: str) -> "list[NotebookNode]":
     """List the cells that have a tag."""
     return [c for c in nb.cells if tag in c.metadata.get("tags", [])]
 
@@ -82,13 +84,13 @@ def folds(tags: Sequence[str]) -> dict[str, dict[str, bool]]:
     return {"jupyter": hidden} if hidden else {}
 
 
-def code_hash(nb: NotebookNode) -> str:
+def code_hash(nb: "NotebookNode") -> str:
     """Hash the code of all cells, SHA-256."""
     code = "\0".join(cell.source for cell in code_cells(nb))
     return hashlib.sha256(code.encode()).hexdigest()
 
 
-def declared_parameters(nb: NotebookNode) -> dict[str, Any]:
+def declared_parameters(nb: "NotebookNode") -> dict[str, Any]:
     """Read the literals of a chapter's `parameters` cell.
 
     Raises:
@@ -133,7 +135,7 @@ class Opening(NamedTuple):
     minutes: str
 
 
-def opening(nb: NotebookNode) -> Opening:
+def opening(nb: "NotebookNode") -> Opening:
     """Read a chapter's first cell."""
     first = nb.cells[0].source.strip()
     title, *rest = re.split(r"\n\s*\n", first)
