@@ -7,6 +7,7 @@ const page = document.documentElement;
 // The route ------------------------------------------------------------------
 
 function showRoute() {
+  page.dataset.route = localStorage.getItem("route") || "whole";
   for (const button of document.querySelectorAll("button[data-route]"))
     button.setAttribute("aria-pressed",
       button.dataset.route === page.dataset.route);
@@ -14,10 +15,11 @@ function showRoute() {
 document.addEventListener("click", (event) => {
   const button = event.target.closest?.("button[data-route]");
   if (!button) return;
-  page.dataset.route = button.dataset.route;
   localStorage.setItem("route", button.dataset.route);
   showRoute();
 });
+// Another page's choice, or this reader's own a moment before this page opened.
+addEventListener("storage", showRoute);
 showRoute();
 
 // Folds say what they hold ---------------------------------------------------
