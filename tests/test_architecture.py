@@ -1,6 +1,8 @@
 """Imports run downwards only, and a name means one thing."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,9 @@ def test_a_chapter_imports_mamlkit_before_its_parameters(path):
             if module.split(".")[0] == "mamlkit":
                 assert module in doors
                 assert setting_up, cell.source
+
+
+def test_a_chapter_starts_without_nbformat():
+    """Its import takes seconds of every kernel's start."""
+    look = "import sys, mamlkit.course; sys.exit('nbformat' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look]).returncode == 0

@@ -237,6 +237,18 @@ def test_a_route_leads_through_its_chapters(page, built_site):
     opened.locator("button[data-route=whole]").click()
 
 
+def test_a_route_chosen_elsewhere_arrives(page, built_site):
+    """As does one that is still being stored when the next page opens."""
+    first = opened_in(page, built_site, CHAPTERS[0].stem)
+    second = first.context.new_page()
+    second.goto((built_site / f"{CHAPTERS[1].stem}.html").as_uri())
+    for route in ("core", "whole"):
+        first.locator(f"button[data-route={route}]").click()
+        pressed = second.locator(f"button[data-route={route}]")
+        expect(pressed).to_have_attribute("aria-pressed", "true")
+    second.close()
+
+
 def test_words_are_found_from_a_folder(page, built_site):
     opened = opened_in(page, built_site, "search")
     opened.goto((built_site / "search.html").as_uri() + "?q=climbers")

@@ -58,14 +58,13 @@ def execute(path, folder):
     nbformat.write(nb, source)
     (folder / "sitecustomize.py").write_text(NO_NETWORK)
     target = folder / path.name
+    found_in = os.pathsep.join([str(folder), str(ROOT)])
     with open(said, "w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "papermill", source, target]
             + ["--no-progress-bar", "--execution-timeout", "300"],
             cwd=folder,
-            env=os.environ
-            | {"OMP_NUM_THREADS": "1"}
-            | {"PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)])},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": found_in},
             stderr=stderr,
         )
         if hasattr(os, "wait4"):
