@@ -23,6 +23,7 @@ EXPERIMENTS = (
     "budgets",
     "inner_products",
     "navigation",
+    "cheetah",
     "speed",
     "in_context",
 )

@@ -1,6 +1,7 @@
 """Trust-region policy optimisation: the longest step that stays close."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +10,13 @@ from torch.func import grad_and_value, vjp, vmap
 from mamlkit import calling
 from mamlkit.calling import functional_call
 from mamlkit.inner import Params, adapt
-from mamlkit.rl.policy import kl_divergence, log_prob, repeat, roll_out
+from mamlkit.rl.policy import (
+    Rollouts,
+    kl_divergence,
+    log_prob,
+    repeat,
+    roll_out,
+)
 from mamlkit.rl.surrogate import (
     Experience,
     Surrogate,
@@ -156,6 +163,8 @@ def meta_trpo_step(
     surrogate: Surrogate = naive,
     rollouts: int = 20,
     told: Params | None = None,
+    gather: Callable[[Params], Rollouts] | None = None,
+    max_kl: float = 0.01,
 ) -> tuple[Params, Tensor]:
     """Sample, adapt to each goal, sample again, and move θ.
 
@@ -164,7 +173,8 @@ def meta_trpo_step(
     Args:
         params: θ.
         policy: states -> (mean, log_std).
-        goals: one a task, shape (tasks, 2).
+        goals: one a task, shape (tasks, 2); of another family than
+            navigation, whatever has a row a task.
         lr: α.
         generator: draws the actions.
         steps: of the inner loop, on the same rollouts; 0 adapts nothing,
@@ -173,17 +183,22 @@ def meta_trpo_step(
         rollouts: episodes a task, before and again after adapting.
         told: parameters that each task brings along and that are not
             trained, leaves (tasks, *shape): the goal, for an oracle.
+        gather: parameters of each task, leaves (tasks, *shape) -> Rollouts;
+            by default 2D navigation to `goals`, `rollouts` times.
+        max_kl: the limit of TRPO's step, in nats.
 
     Returns:
         the new θ, and the mean reward sum after adapting from the old one.
     """
     loss_fn = policy_loss(policy, surrogate)
     places = calling.places(policy)
-
-    def gather(stacked):
-        return roll_out(
-            stacked, policy, goals, rollouts=rollouts, generator=generator
-        )
+    gather = gather or partial(
+        roll_out,
+        policy=policy,
+        goals=goals,
+        rollouts=rollouts,
+        generator=generator,
+    )
 
     def adapted(params, before):
         stacked = repeat(params, len(goals)) | (told or {})
@@ -221,7 +236,8 @@ def meta_trpo_step(
     # faster still, but the policies that came of it were worse.
     few = [Experience(*(t[:, ::2] for t in part)) for part in (before, after)]
     product = fisher_product(params, actor(*few), _mean_weights(few[1]))
-    return trpo_step(params, judge, product), seen.rewards.sum(-1).mean()
+    new = trpo_step(params, judge, product, max_kl=max_kl)
+    return new, seen.rewards.sum(-1).mean()
 
 
 def _mean_weights(experience: Experience) -> Tensor:

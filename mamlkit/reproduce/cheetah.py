@@ -1,0 +1,337 @@
+"""The half-cheetah, forward or backward: Finn et al. 2017, Sec. 5.3.2, Fig. 5.
+
+MAML with TRPO outside and one REINFORCE step inside, joint training, and an
+untrained policy, on gymnasium's HalfCheetah (`pip install mamlkit[mujoco]`).
+α of each step is chosen on rollouts that no test uses, for every method.
+
+The authors sample from 40 tasks an update, 20 of each direction; here each
+direction is sampled once, a twentieth of the data. For that, the inner step's
+surrogate is LVC (`--surrogate naive` is the authors'), α is larger, the KL of
+an update is larger, and velocities are scaled (`mamlkit.rl.cheetah.observe`).
+"""
+
+import time
+from argparse import ArgumentParser, Namespace
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.func import vmap
+from tqdm.auto import tqdm
+
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.inner import Params, adapt
+from mamlkit.paths import BUILD, CHECKPOINTS
+from mamlkit.reproduce import write_result
+from mamlkit.reproduce.intervals import student_interval
+from mamlkit.rl import (
+    GaussianPolicy,
+    lvc,
+    meta_trpo_step,
+    naive,
+    policy_loss,
+    repeat,
+    total_return,
+    weigh,
+)
+
+# Table 5 and the authors' result files: mean return after 0, 1, 2, 3 steps.
+PAPER = {
+    "": (-50.69, 293.19, 313.48, 315.65),
+    "pretrained_": (-43.0, -24.8, -12.9, 19.6),
+    "random_": (-35.7, 21.8, 62.3, 86.2),
+}
+SURROGATES = {"lvc": lvc, "naive": naive}
+DIRECTIONS = torch.tensor([1.0, -1.0])
+# What each step's α is chosen from; the authors': 0.1 (MAML), 0.2 (joint),
+# 0.5 and 1 (untrained), and half of it after the first step.
+RATES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 2.0, 5.0)
+JUDGED = 40  # rollouts a direction and step
+CHOICE_SEED, TEST_SEED = 3_000_001, 2_000_001
+SHOWN = 3  # rollouts whose poses are kept
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add this experiment's flags."""
+    add = parser.add_argument
+    add("--seeds", type=int, default=3, help="training seeds, from --seed on")
+    add("--iterations", type=int, default=300, help="meta-updates")
+    add("--rollouts", type=int, default=20, help="a direction and sampling")
+    add("--inner-lr", type=float, default=0.5, help="α in training")
+    add("--max-kl", type=float, default=0.1, help="of TRPO's step, in nats")
+    add("--surrogate", choices=SURROGATES, default="lvc", help="inside")
+    add("--threads", type=int, default=1)
+
+
+def policy_of(seed: int) -> tuple[GaussianPolicy, Params]:
+    """Make the paper's 100-100 policy, and a start of this seed."""
+    torch.manual_seed(seed)
+    policy = GaussianPolicy(states=17, actions=6)
+    return policy, {k: p.detach() for k, p in policy.named_parameters()}
+
+
+def runners(args: Namespace, policy, rollouts: int, generator, **options):
+    """Make what lets the policies of both directions run."""
+    # MuJoCo is an extra: the other experiments do without.
+    from mamlkit.rl.cheetah import run_cheetahs
+
+    return partial(
+        run_cheetahs,
+        policy=policy,
+        directions=DIRECTIONS,
+        rollouts=rollouts,
+        generator=generator,
+        threads=args.threads,
+        **options,
+    )
+
+
+def train(args: Namespace, name: str, seed: int) -> dict:
+    """Train "maml" or "pretrained" (jointly), resumably.
+
+    Returns:
+        the checkpoint: params, curve (reached return of each update), and
+        seconds.
+    """
+    settings = {
+        "rollouts": args.rollouts,
+        "inner_lr": args.inner_lr,
+        "max_kl": args.max_kl,
+        "surrogate": args.surrogate,
+    }
+    path = BUILD / "reproduce" / f"cheetah_{name}_{seed}.pt"
+    policy, params = policy_of(seed)
+    generator = torch.Generator().manual_seed(seed)
+    state = {
+        "settings": settings,
+        "params": params,
+        "curve": [],
+        "seconds": 0.0,
+        "generator": generator.get_state(),
+    }
+    if path.exists():
+        state = load_checkpoint(path, settings)
+        generator.set_state(state["generator"])
+    gather = runners(args, policy, args.rollouts, generator)
+    begun, saved_at = time.perf_counter() - state["seconds"], state["seconds"]
+    done = len(state["curve"])
+    progress = tqdm(
+        range(done, args.iterations),
+        initial=done,
+        total=args.iterations,
+        desc=f"{name} {seed}",
+        mininterval=5,
+    )
+    for i in progress:
+        state["params"], reached = meta_trpo_step(
+            state["params"],
+            policy,
+            DIRECTIONS,
+            lr=args.inner_lr,
+            generator=generator,
+            steps=int(name == "maml"),
+            gather=gather,
+            max_kl=args.max_kl,
+            surrogate=SURROGATES[args.surrogate],
+        )
+        state["curve"].append(round(reached.item(), 2))
+        state["seconds"] = time.perf_counter() - begun
+        state["generator"] = generator.get_state()
+        progress.set_postfix(reached=f"{reached:.0f}", refresh=False)
+        if i + 1 == args.iterations or state["seconds"] - saved_at > 20:
+            save_checkpoint(path, state)
+            saved_at = state["seconds"]
+    return state
+
+
+def returns(
+    args: Namespace,
+    params: Params,
+    options: tuple[tuple[float, ...], ...],
+    seed: int,
+) -> tuple[Tensor, list[float], list[dict[float, float]]]:
+    """Return after 0, 1, ... steps, each on 40 new rollouts a direction.
+
+    Args:
+        args: of the command.
+        params: θ.
+        options: α of each step; of several the best is taken.
+        seed: of starts and actions.
+
+    Returns:
+        shape (steps + 1, directions); the α of each step; and for each step
+        what every α led to, the mean of both directions.
+    """
+    policy, _ = policy_of(0)
+    generator = torch.Generator().manual_seed(seed)
+    gather = runners(args, policy, JUDGED, generator)
+    loss_fn = policy_loss(policy, naive)
+
+    def step(stacked, experience, lr):
+        one = partial(adapt, loss_fn=loss_fn, lr=lr)
+        return vmap(lambda p, e: one(p, support=e))(stacked, experience)
+
+    stacked = repeat(params, len(DIRECTIONS))
+    seen, chosen, tried = gather(stacked), [], []
+    found = [total_return(seen)]
+    for rates in options:
+        experience, outcomes = weigh(seen), {}
+        for lr in rates:
+            moved = step(stacked, experience, lr)
+            outcomes[lr] = moved, gather(moved)
+        scores = {
+            lr: total_return(o[1]).mean().nan_to_num(-1e9).item()
+            for lr, o in outcomes.items()
+        }
+        tried.append(scores)
+        chosen.append(max(scores, key=scores.get))
+        stacked, seen = outcomes[chosen[-1]]
+        found.append(total_return(seen))
+    return torch.stack(found), chosen, tried
+
+
+def judged(args: Namespace, name: str, seed: int) -> dict:
+    """Train, or take a "random" start; choose α elsewhere; test, resumably."""
+    settings = {
+        "iterations": args.iterations,
+        "inner_lr": args.inner_lr,
+        "max_kl": args.max_kl,
+        "surrogate": args.surrogate,
+    }
+    path = BUILD / "reproduce" / f"cheetah_{name}_{seed}_judged.pt"
+    if path.exists():
+        return load_checkpoint(path, settings)
+    if name == "random":
+        state = {"params": policy_of(seed)[1], "curve": [], "seconds": 0.0}
+    else:
+        state = train(args, name, seed)
+    params = state["params"]
+    _, lrs, tried = returns(args, params, (RATES,) * 3, CHOICE_SEED + seed)
+    test, _, _ = returns(
+        args, params, tuple((lr,) for lr in lrs), TEST_SEED + seed
+    )
+    # And with the authors' rates, whatever ours are.
+    theirs = {"maml": 0.1, "pretrained": 0.2, "random": 0.5}[name]
+    known, _, _ = returns(
+        args, params, ((theirs,), (theirs / 2,), (theirs / 2,)),
+        TEST_SEED + seed,
+    )  # fmt: skip
+    state = state | {
+        "settings": settings,
+        "test": test,
+        "authors": known,
+        "lr": lrs,
+        "tried": tried,
+    }
+    print(name, seed, lrs, test.mean(1), test, flush=True)
+    save_checkpoint(path, state)
+    return state
+
+
+def gait(args: Namespace, params: Params, lrs: list[float]) -> Tensor:
+    """Let θ adapt to both directions, and keep how it moves.
+
+    Returns:
+        points of the stick figure in millimetres, int16 of shape (steps + 1,
+        directions, rollouts, horizon + 1, points, 2).
+    """
+    from mamlkit.rl.cheetah import skeleton
+
+    policy, _ = policy_of(0)
+    generator = torch.Generator().manual_seed(TEST_SEED)
+    loss_fn = policy_loss(policy, naive)
+    stacked, found = repeat(params, len(DIRECTIONS)), []
+    for lr in (*lrs, None):
+        poses: list = []
+        gather = runners(args, policy, JUDGED, generator, poses=poses)
+        seen = weigh(gather(stacked))
+        shown = torch.stack([torch.as_tensor(p[:, :SHOWN]) for p in poses], 2)
+        points = torch.as_tensor(skeleton(shown.numpy()))
+        found.append((1000 * points).round().to(torch.int16))
+        if lr is not None:
+            one = partial(adapt, loss_fn=loss_fn, lr=lr)
+            stacked = vmap(lambda p, e, one=one: one(p, support=e))(
+                stacked, seen
+            )
+    return torch.stack(found)
+
+
+def row_of_seeds(name: str, values: Tensor) -> dict:
+    """Summarise one return per training as a row of a result file."""
+    mean, half = student_interval(values)
+    return {
+        "name": name,
+        "value": round(mean, 2),
+        "interval": round(half, 2),
+        "n": len(values),
+        "paper": None,
+        "seeds": [round(v, 2) for v in values.tolist()],
+    }
+
+
+def rows_of(prefix: str, states: list[dict]) -> list[dict]:
+    """Rows of one kind of start: both directions, each, and per seed."""
+    rows = []
+    for key, where in (("test", ""), ("authors", "authors_alpha_")):
+        found = torch.stack([s[key] for s in states])  # (seeds, steps, 2)
+        views = {"": found.mean(-1), "forward_": found[..., 0]}
+        views["backward_"] = found[..., 1]
+        for view, values in views.items():
+            for step, each in enumerate(values.T):
+                name = f"{where}{view}{prefix}return_after_{step}"
+                row = row_of_seeds(name, each)
+                if not view:
+                    row["paper"] = PAPER[prefix][step]
+                rows.append(row)
+    return rows
+
+
+def run(args: Namespace) -> None:
+    """Train, choose, test; write cheetah.json, θ and how it moves."""
+    torch.set_num_threads(args.threads)
+    seeds = range(args.seed, args.seed + args.seeds)
+    found = {
+        name: [judged(args, name, seed) for seed in seeds]
+        for name in ("maml", "pretrained", "random")
+    }
+    rows, chosen = [], {}
+    for name, states in found.items():
+        rows += rows_of("" if name == "maml" else f"{name}_", states)
+        for seed, state in zip(seeds, states):
+            chosen[f"{name}_seed{seed}"] = {
+                "lr": state["lr"],
+                "tried": [
+                    {str(k): round(v, 1) for k, v in each.items()}
+                    for each in state["tried"]
+                ],
+            }
+    mamls = found["maml"]
+    settings = {k: v for k, v in vars(args).items() if not callable(v)}
+    path = write_result(
+        "cheetah",
+        settings=settings
+        | {
+            "chosen": chosen,
+            "seconds_each": [round(m["seconds"], 1) for m in mamls],
+        },
+        seed=args.seed,
+        seconds=sum(m["seconds"] for m in mamls) / len(mamls),
+        curve=[
+            [name, i + 1, *values]
+            for name in ("maml", "pretrained")
+            for i, values in enumerate(zip(*(m["curve"] for m in found[name])))
+        ],
+        rows=rows,
+    )
+    save_checkpoint(
+        CHECKPOINTS / "cheetah.pt",
+        {
+            name: {
+                "params": found[name][0]["params"],
+                "lr": found[name][0]["lr"],
+            }
+            for name in ("maml", "pretrained")
+        }
+        | {"gait": gait(args, mamls[0]["params"], mamls[0]["lr"])},
+    )
+    print(path)
