@@ -267,6 +267,15 @@ def test_the_fit_refuses_steps_beyond_its_slider():
         plays.fit(steps=11)
 
 
+def test_the_fit_begins_with_as_many_points_as_asked():
+    found = shown(lambda: plays.fit(k_shot=4))
+    state = state_of(found[0][0]["text/html"])
+    assert state["points"]["x"] == [-4.5, -1.5, 1.5, 4.5]
+    assert found[1][1]["image/png"]["alt"].startswith("4 points of a wave")
+    with pytest.raises(ValueError, match="1 to 10 points, got 11"):
+        plays.fit(k_shot=11)
+
+
 @pytest.mark.parametrize("key", ["maml", "pretrained", "scratch"])
 def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
     """Ten points, ten steps, waves that no other test uses.

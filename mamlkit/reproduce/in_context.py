@@ -3,7 +3,8 @@
 A transformer that reads its task from the prompt, a linear probe on its
 features, MAML, context parameters, fine-tuning, and the closed form, on the
 same tasks: inside the family that all were trained on, and under seven shifts.
-MAML and fine-tuning start from the networks of `sinusoid`.
+MAML and fine-tuning start from the networks of `sinusoid`. Last, attention
+over the support set of a few characters, on the features of `budgets`.
 """
 
 import time
@@ -17,6 +18,7 @@ from mamlkit.checkpoint import save_checkpoint
 from mamlkit.inner import Params
 from mamlkit.paths import CHECKPOINTS
 from mamlkit.reproduce import write_result
+from mamlkit.reproduce.in_context_characters import character_rows
 from mamlkit.reproduce.in_context_link import link_rows
 from mamlkit.reproduce.in_context_methods import (
     TEST_SEED,
@@ -101,6 +103,7 @@ def run(args: Namespace) -> None:
     every = SETTINGS["iterations"] // 200
     means = torch.tensor(readers[0].loss).view(-1, every).mean(1).tolist()
     rows, chosen = judge(seed)
+    characters, chosen_there = character_rows()
     path = write_result(
         "in_context",
         settings=SETTINGS
@@ -117,16 +120,19 @@ def run(args: Namespace) -> None:
             },
             "costs": costs(seed),
             "chosen": chosen,
+            "characters": chosen_there,
         },
         seed=seed,
         seconds=readers[0].seconds,
         curve=[[(i + 1) * every, round(m, 4)] for i, m in enumerate(means)],
-        rows=[*rows, *link_rows(range(seed, seed + 5))],
+        rows=[*rows, *characters, *link_rows(range(seed, seed + 5))],
     )
     stored = {
         "transformer": readers[0].params,
         "small": {k: p.bfloat16() for k, p in small.items()},
-        "context": around[0].params,
+        "context": {
+            k.removeprefix("net."): p for k, p in around[0].params.items()
+        },
     }
     save_checkpoint(CHECKPOINTS / "in_context.pt", stored)
     print(path)

@@ -1,4 +1,4 @@
-"""The trainings of what reads its task and of context parameters, on waves."""
+"""Trainings on waves: what reads its task, context parameters, and MAML."""
 
 import time
 from functools import partial
@@ -14,7 +14,7 @@ from mamlkit.in_context import InContextLearner
 from mamlkit.inner import LossFn, Params, adapt
 from mamlkit.models import MLP
 from mamlkit.outer import History, cosine, meta_train
-from mamlkit.paths import BUILD
+from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.tasks import OverTasks, Sinusoids, Tasks, map_tasks
 
 MOST_SHOTS = 20  # that any training sees
@@ -158,7 +158,24 @@ def _context_label(seed: int, lr: float, iterations: int) -> str:
     return f"context_{lr:g}_{iterations}_{seed}"
 
 
-# --- both --------------------------------------------------------------------
+# --- MAML --------------------------------------------------------------------
+
+
+def train_maml(seed: int) -> History:
+    """Train MAML as `sinusoid` does, whose network is that of seed 0."""
+    torch.manual_seed(seed)
+    options = {
+        "inner_lr": load_checkpoint(CHECKPOINTS / "sinusoid.pt")["inner_lr"],
+        "meta_lr": 1e-3,
+        "n_tasks": 25,
+        "iterations": 70_000,
+        "compile": True,
+    }
+    sample = partial(Sinusoids().sample, k_shot=10, k_query=10)
+    return _timed(f"maml_{seed}", MLP(), sample, seed, options)
+
+
+# --- all ---------------------------------------------------------------------
 
 
 def _timed(label: str, model: nn.Module, sample, seed, options) -> History:

@@ -1,9 +1,9 @@
 """Who fits a new wave how well, inside the family and under shifts.
 
-All methods are judged on the same tasks: three trainings of the transformer
-and of context parameters, one of the others. What is open is chosen for each
-training, setting, number of points and number of steps on tasks that no test
-uses.
+All methods are judged on the same tasks: five trainings of the transformer,
+of MAML and of context parameters, one of the others. What is open is chosen
+for each training, setting, number of points and number of steps on tasks that
+no test uses.
 """
 
 import math
@@ -49,6 +49,7 @@ from mamlkit.reproduce.in_context_trainings import (
     ContextMLP,
     train,
     train_context,
+    train_maml,
 )
 from mamlkit.tasks import Batch, Tasks
 
@@ -64,7 +65,8 @@ SHIFTED = {
     "harmonics": (10, 50),
 }
 STEPS = (1, 5, 10, 100)
-TRAININGS = 3  # of the transformer, and of context parameters
+TRAININGS = 5  # of the transformer, and of the methods below
+SEVERAL = ("maml", "context")
 TESTS = {"": 500, "shifted": 200}  # tasks
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
@@ -78,6 +80,9 @@ def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
     """Give what a method adapts to a task, and its loss."""
     if name == "context":
         return start_of_context(seed, context_rate()[0])
+    if name == "maml" and seed:
+        params = train_maml(seed).params
+        return params, functional_loss(MLP(), F.mse_loss)
     torch.manual_seed(seed)
     model = MLP()
     start = {k: p.detach() for k, p in model.named_parameters()}
@@ -121,7 +126,8 @@ def context_rate() -> tuple[float, dict[float, float]]:
         best = min(tried, key=tried.get)
         if best not in (grid[0], grid[-1]):
             return best, tried
-        grid = sorted([*grid, best / 3 if best == grid[0] else best * 3])
+        more = best / 3 if best == grid[0] else best * 3
+        grid = sorted([*grid, float(f"{more:.1g}")])
 
 
 def settings() -> list[tuple[str, int]]:
@@ -283,7 +289,7 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             found[f"probe_{where}"] = torch.stack([e for e, _ in several])
             chosen[f"probe_{where}"] = [choice for _, choice in several]
         for name in stepping(setting, k_shot):
-            seeds = trainings(seed) if name == "context" else [seed]
+            seeds = trainings(seed) if name in SEVERAL else [seed]
             several = [
                 gradient_errors(name, setting, k_shot, s) for s in seeds
             ]
@@ -293,7 +299,7 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             }
             choices = [choice for _, choice in several]
             chosen[f"{name}_{where}"] = (
-                choices if name == "context" else choices[0]
+                choices if name in SEVERAL else choices[0]
             )
         if setting in TUNED and k_shot == 10:
             each, choice = tuned_transformer(setting, k_shot, seed)

@@ -160,9 +160,10 @@ def fit(
     phase: float = 0.8,
     *,
     steps: int = 1,
+    k_shot: int = 10,
     reader: bool = False,
 ) -> None:
-    """Show networks that follow ten points while they are dragged.
+    """Show networks that follow points while they are dragged.
 
     MAML's network and a pretrained one, both from the stored experiment, and
     an untrained one take up to ten steps on the points; the wave that least
@@ -172,14 +173,18 @@ def fit(
         amplitude: of the hidden wave at first.
         phase: of the hidden wave at first, in radians.
         steps: of gradient descent at first, 0 to 10.
+        k_shot: points at first, 1 to 10.
         reader: also show a small transformer, which takes no step.
 
     Raises:
-        ValueError: `steps` is beyond the slider.
+        ValueError: `steps` is beyond the slider, or there are more than ten
+            points or none.
     """
     if not 0 <= steps <= 10:
         raise ValueError(f"the slider goes from 0 to 10 steps, got {steps}")
-    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, 10)[:, None]
+    if not 1 <= k_shot <= 10:
+        raise ValueError(f"the fit shows 1 to 10 points, got {k_shot}")
+    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, k_shot)[:, None]
     points = Batch(x, amplitude * torch.sin(x - phase))
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights
         methods = _methods(reader)

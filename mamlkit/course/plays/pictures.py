@@ -162,9 +162,9 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     )
     show(
         fig,
-        alt="Ten points of a wave, and three networks that are fitted to "
-        f"them by the same few steps of gradient descent.{reads} Mean squared "
-        f"error on the whole wave: {said}.",
+        alt=f"{len(points.x)} points of a wave, and three networks that are "
+        "fitted to them by the same few steps of gradient descent."
+        f"{reads} Mean squared error on the whole wave: {said}.",
     )
 
 
