@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from mamlkit import MLP, Batch, InContextLearner, adapt, functional_loss
 from mamlkit.reproduce import in_context_link, in_context_methods
+from mamlkit.reproduce.in_context_characters import shares
 from mamlkit.reproduce.in_context_methods import (
     best_for_one_point,
     closed_form,
@@ -319,3 +320,34 @@ def test_a_row_of_what_diverged_says_so_without_a_number():
     row = error_row("a", errors, errors.nan_to_num(posinf=1.0), scale=1.0)
     assert row["value"] is None and row["interval"] is None
     assert row["exploded"] == pytest.approx(0.01)
+
+
+# --- characters --------------------------------------------------------------
+
+
+def test_attention_answers_with_the_share_of_each_class():
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(2, 6, 32, generator=generator)
+    new = torch.randn(2, 3, 32, generator=generator)
+    y = torch.tensor([[0, 0, 1, 2, 3, 4], [4, 3, 2, 1, 1, 0]])
+    weights = {
+        k: torch.randn(32, 32, generator=generator) / 6
+        for k in ("query", "key")
+    }
+    found = shares(weights, known, new, y).exp()
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 3))
+    for task in range(2):
+        for query in range(3):
+            q = new[task, query] @ weights["query"]
+            match = known[task] @ weights["key"] @ q / 32**0.5
+            share = match.exp() / match.exp().sum()
+            of_three = share[y[task] == 3].sum()
+            torch.testing.assert_close(found[task, query, 3], of_three)
+
+
+def test_attention_stays_finite_where_nothing_matches():
+    known, new = torch.zeros(1, 5, 32), torch.zeros(1, 1, 32)
+    known[0, 0], new[0, 0] = 1e3, 1e3
+    weights = {k: torch.eye(32) for k in ("query", "key")}
+    found = shares(weights, known, new, torch.arange(5)[None])
+    assert found.isfinite().all() and found.argmax() == 0
