@@ -158,7 +158,7 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
         [*axes[0].lines[1 : len(drawn) + 1], axes[0].lines[0]],
         [*(m["name"] for m in drawn), "true wave"],
         loc="outside lower center",
-        ncols=len(drawn) + 1,
+        ncols=4 if len(drawn) == 3 else 3,
     )
     show(
         fig,
