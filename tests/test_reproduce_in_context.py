@@ -7,7 +7,11 @@ import torch
 from torch.nn import functional as F
 
 from mamlkit import MLP, Batch, InContextLearner, adapt, functional_loss
-from mamlkit.reproduce import in_context_link, in_context_methods
+from mamlkit.reproduce import (
+    in_context_link,
+    in_context_methods,
+    judge_in_context,
+)
 from mamlkit.reproduce.in_context_characters import shares
 from mamlkit.reproduce.in_context_methods import (
     best_for_one_point,
@@ -351,3 +355,23 @@ def test_attention_stays_finite_where_nothing_matches():
     weights = {k: torch.eye(32) for k in ("query", "key")}
     found = shares(weights, known, new, torch.arange(5)[None])
     assert found.isfinite().all() and found.argmax() == 0
+
+
+def test_the_rate_of_context_parameters_is_inside_its_grid(monkeypatch):
+    trained = []
+
+    def start(seed, lr, iterations):
+        trained.append((seed, lr, iterations))
+        return lr, None
+
+    def best(run, tasks, at, rates):
+        lr = run.args[0]
+        return None, {1: abs(math.log(lr / 10)), 5: 9.0}
+
+    monkeypatch.setattr(judge_in_context, "start_of_context", start)
+    monkeypatch.setattr(judge_in_context, "tuned", best)
+    judge_in_context.context_rate.cache_clear()
+    lr, tried = judge_in_context.context_rate()
+    judge_in_context.context_rate.cache_clear()
+    assert lr == 9.0 and [*sorted(tried)] == [0.3, 1.0, 3.0, 9.0, 30.0]
+    assert {(s, n) for s, _, n in trained} == {(0, 10_000)}
