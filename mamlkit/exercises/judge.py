@@ -195,16 +195,13 @@ def _require_graph(places, found, right, size: float) -> None:
         kept = bool(got.any()) or compare.same(got, want, size)
         moved.setdefault(name, []).append(kept)
     lost = [name for name, kept in moved.items() if not any(kept)]
-    whole = len(lost) == len(moved)
+    cut = "the result keeps no graph"
+    if len(lost) < len(moved):
+        cut = "part of the graph is cut"
     require(
         not lost,
-        "The values are right, but "
-        + (
-            "the result keeps no graph"
-            if whole
-            else "part of the graph is cut"
-        )
-        + f": autograd finds no way from the result back to {', '.join(lost)}.",
+        f"The values are right, but {cut}: autograd finds no way from the "
+        f"result back to {', '.join(lost)}.",
     )
 
 
