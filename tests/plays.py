@@ -82,14 +82,20 @@ CALLS = {
     "valley": lambda: plays.valley(sample_waves()),
     "game": lambda: plays.game(load_glyphs("val")[:40]),
     "fit": lambda: plays.fit(),
+    "fit_reader": lambda: plays.fit(reader=True),
 }
+
+
+def script_of(name: str) -> str:
+    """Name the script of a call: what stands before the underscore."""
+    return name.partition("_")[0]
 
 
 def write_page(folder: Path, name: str) -> Path:
     """Write the page of a play as a reader of the site has it."""
     div = shown(CALLS[name])[0][0]["text/html"]
     path = folder / f"{name}.html"
-    script = plays.script(name)
+    script = plays.script(script_of(name))
     path.write_text(
         PAGE.format(name=name, div=div, script=script), encoding="utf-8"
     )

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from mamlkit import (
     MLP,
     Batch,
+    InContextLearner,
     Tasks,
     Wave,
     adapt,
@@ -498,6 +499,51 @@ def test_curves_in_the_browser_are_those_of_adapt(opened):
                 assert got[3][1] == []
 
 
+def test_the_reader_in_the_browser_is_the_stored_transformer(opened):
+    page = opened("fit_reader")
+    small = load_checkpoint(CHECKPOINTS / "in_context.pt")["small"]
+    model = InContextLearner(width=32, layers=3)
+    model.load_state_dict(small)
+    model.double()
+    rng = torch.Generator().manual_seed(1)
+    grid = torch.linspace(-5, 5, 23)[:, None].double()
+    for n in (10, 3, 1):
+        x = (10 * torch.rand(n, 1, generator=rng) - 5).double()
+        y = (8 * torch.rand(n, 1, generator=rng) - 4).double()
+        points = [x.flatten().tolist(), y.flatten().tolist()]
+        got = page.evaluate(
+            """([x, y, grid]) => [0, 10].map((steps) =>
+            [...module.fitter(state.methods[3])({ x, y }, steps, grid)])""",
+            [*points, grid.flatten().tolist()],
+        )
+        assert got[0] == got[1]  # it takes no step
+        expected = model(Batch(x, y), grid).detach().flatten()
+        assert expected.std() > 0.1  # there is something to compare
+        torch.testing.assert_close(
+            torch.tensor(got[0]).double(), expected, atol=1e-6, rtol=1e-6
+        )
+    empty = "module.fitter(state.methods[3])({ x: [], y: [] }, 1, [0, 1])"
+    assert page.evaluate(empty) is None
+
+
+def test_the_reader_is_told_of_and_follows_the_points(opened):
+    page = opened("fit_reader")
+    expect(page.locator(".lead")).to_contain_text("it reads the points")
+    before = errors(page)
+    assert len(before) == 5 and before[3] < 0.05
+    slider = page.get_by_role("slider", name="gradient steps")
+    slider.press("End")
+    expect(page.locator(".caption")).to_contain_text("after 10 steps")
+    assert errors(page)[3] == before[3] and errors(page)[0] != before[0]
+    point = page.get_by_role("slider", name="point 5 of 10", exact=True)
+    for _ in range(8):
+        point.press("Shift+ArrowUp")
+    heard(page, "Point 5 at x")
+    assert errors(page)[3] > before[3] + 0.1
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".sentence")).to_contain_text("transformer unknown")
+
+
 def errors(page):
     texts = page.locator(".method b").all_inner_texts()
     return [float(text) for text in texts]
@@ -674,7 +720,7 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
         page.wait_for_timeout(300)
         assert page.evaluate("state.theta[0]") > 3
         page.get_by_role("slider", name="inner steps").press("ArrowRight")
-    if name == "fit":
+    if name.startswith("fit"):
         page.get_by_role("button", name="Take ten steps").click()
         expect(page.locator(".caption")).to_contain_text("after 10 steps")
 
@@ -683,7 +729,7 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
 def test_a_play_that_is_taken_away_leaves_nothing_running(opened, name):
     page = opened(name)
     if name != "game":
-        run = {"valley": "Run MAML", "fit": "Take ten steps"}[name]
+        run = "Run MAML" if name == "valley" else "Take ten steps"
         page.get_by_role("button", name=run, exact=True).click()
     page.evaluate("leave()")
     page.wait_for_timeout(100)
@@ -699,6 +745,7 @@ def test_a_play_that_is_taken_away_leaves_nothing_running(opened, name):
     [
         ("valley", ".theta circle.body", "inner steps"),
         ("fit", ".point circle.body", "gradient steps"),
+        ("fit_reader", ".point circle.body", "gradient steps"),
     ],
 )
 def test_a_drag_leaves_most_of_each_frame_free(opened, name, handle, steps):

@@ -9,7 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from browser import complaints, keep
 from chapters import CHAPTERS
 from nbformat.v4 import new_code_cell, new_notebook, new_output
-from plays import CALLS, shown
+from plays import CALLS, script_of, shown
 from playwright.sync_api import expect
 
 pytest.importorskip("sphinx_book_theme", reason="needs mamlkit[site]")
@@ -438,13 +438,13 @@ def test_what_the_plays_store_lives_on_a_page(page_with):
         for cell in nb.cells
     )
     opened = page_with(html, files)
-    for name in CALLS:
+    for name in {script_of(name) for name in CALLS}:
         play = opened.locator(f".mamlkit-play[data-play={name}]")
         expect(play.locator("button").first).to_be_visible()
         # Its picture waits beneath it.
         still = opened.locator(
             f".output:has([data-play={name}]) + details.still"
-        )
+        ).first
         expect(still.locator("img")).to_be_hidden()
         still.locator("summary").click()
         expect(still.locator("img")).to_be_visible()

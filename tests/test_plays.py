@@ -9,11 +9,12 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
-from plays import CALLS, sample_waves, shown, state_of
+from plays import CALLS, sample_waves, script_of, shown, state_of
 from torch.nn import functional as F
 
 from mamlkit import (
     MLP,
+    InContextLearner,
     Sinusoids,
     Wave,
     adaptation_curve,
@@ -44,7 +45,9 @@ def test_a_play_comes_first_and_then_its_picture(displayed, name):
     assert base64.b64decode(picture["image/png"])[:4] == b"\x89PNG"
     assert len(meta["image/png"]["alt"]) > 80
     assert {*play} == {VIEW, "text/html", "text/plain"}
-    start = f'<div class="mamlkit-play" data-play="{name}" data-state="'
+    start = (
+        f'<div class="mamlkit-play" data-play="{script_of(name)}" data-state="'
+    )
     assert play["text/html"].startswith(start)
     assert play["text/html"].endswith("</div>")
     assert play["text/plain"].strip() and "<" not in play["text/plain"]
@@ -67,7 +70,7 @@ def test_a_stored_notebook_keeps_the_state_and_drops_the_view(displayed, name):
 
 @each_play
 def test_its_script_is_whole_and_asks_no_network(name):
-    text = plays.script(name)
+    text = plays.script(script_of(name))
     assert not re.search(r"^import\b", text, re.M) and "import(" not in text
     assert re.findall(r"^export default \{ render \};$", text, re.M)
     addresses = {*re.findall(r"https?://[^\"'` ]+", text)}
@@ -92,7 +95,7 @@ def test_what_is_asked_of_the_stage_is_there():
     given = {*re.findall(r"^export (?:function|const) (\w+)", given, re.M)}
     asked = set()
     for name in CALLS:
-        text = (FOLDER / f"{name}.js").read_text()
+        text = (FOLDER / f"{script_of(name)}.js").read_text()
         (names,) = re.findall(
             r'^import \{([^}]+)\} from "\./stage', text, re.M
         )
@@ -210,6 +213,8 @@ def test_the_fits_weights_are_those_of_the_experiment(displayed):
     html = displayed["fit"][0][0]["text/html"]
     state = state_of(html)
     assert len(html) < 60_000
+    with_reader = displayed["fit_reader"][0][0]["text/html"]
+    assert len(with_reader) < 130_000
     stored = load_checkpoint(CHECKPOINTS / "sinusoid.pt")
     methods = {m["key"]: m for m in state["methods"]}
     assert methods["maml"]["lr"] == stored["inner_lr"]
@@ -219,6 +224,26 @@ def test_the_fits_weights_are_those_of_the_experiment(displayed):
         flat = torch.cat([p.flatten() for p in stored[key].values()])
         assert torch.equal(torch.frombuffer(data, dtype=torch.float32), flat)
     assert [m["kind"] for m in state["methods"]] == ["network"] * 3 + ["waves"]
+
+
+def test_a_reader_is_the_small_transformer_of_the_experiment(displayed):
+    state = state_of(displayed["fit_reader"][0][0]["text/html"])
+    kinds = [m["kind"] for m in state["methods"]]
+    assert kinds == ["network"] * 3 + ["reader", "waves"]
+    method = state["methods"][3]
+    size = {k: method[k] for k in ("width", "layers", "heads")}
+    small = load_checkpoint(CHECKPOINTS / "in_context.pt")["small"]
+    names = [name for name, _ in InContextLearner(**size).named_parameters()]
+    data = bytearray(base64.b64decode(method["weights"]))
+    flat = torch.cat([small[name].flatten() for name in names])
+    assert torch.equal(torch.frombuffer(data, dtype=torch.bfloat16), flat)
+
+
+def test_the_fits_picture_has_the_reader_if_asked(displayed):
+    alt = displayed["fit_reader"][1][1]["image/png"]["alt"]
+    (said,) = re.findall(r"transformer ([\d.]+) without a step", alt)
+    assert float(said) < 0.05
+    assert "transformer" not in displayed["fit"][1][1]["image/png"]["alt"]
 
 
 def test_the_fit_leaves_the_global_generator_alone():
@@ -240,6 +265,15 @@ def test_the_fits_alt_text_tells_true_errors(displayed):
 def test_the_fit_refuses_steps_beyond_its_slider():
     with pytest.raises(ValueError, match="0 to 10 steps, got 11"):
         plays.fit(steps=11)
+
+
+def test_the_fit_begins_with_as_many_points_as_asked():
+    found = shown(lambda: plays.fit(k_shot=4))
+    state = state_of(found[0][0]["text/html"])
+    assert state["points"]["x"] == [-4.5, -1.5, 1.5, 4.5]
+    assert found[1][1]["image/png"]["alt"].startswith("4 points of a wave")
+    with pytest.raises(ValueError, match="1 to 10 points, got 11"):
+        plays.fit(k_shot=11)
 
 
 @pytest.mark.parametrize("key", ["maml", "pretrained", "scratch"])

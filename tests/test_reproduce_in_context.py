@@ -7,7 +7,12 @@ import torch
 from torch.nn import functional as F
 
 from mamlkit import MLP, Batch, InContextLearner, adapt, functional_loss
-from mamlkit.reproduce import in_context_link, in_context_methods
+from mamlkit.reproduce import (
+    in_context_link,
+    in_context_methods,
+    judge_in_context,
+)
+from mamlkit.reproduce.in_context_characters import shares
 from mamlkit.reproduce.in_context_methods import (
     best_for_one_point,
     closed_form,
@@ -20,8 +25,16 @@ from mamlkit.reproduce.in_context_methods import (
     wave_basis,
     without_each,
 )
+from mamlkit.reproduce.in_context_probe import (
+    chosen_probe,
+    probe_errors,
+    probed,
+)
+from mamlkit.reproduce.in_context_rows import error_row
 from mamlkit.reproduce.in_context_trainings import (
+    ContextMLP,
     any_shots,
+    context_loss,
     prompt_loss,
     warm_cosine,
 )
@@ -190,3 +203,175 @@ def test_the_grid_of_settings_is_whole():
     assert set(in_context_methods.SETTINGS) == {
         "", "amplitude", "phase", "x", "noise", "lines", "harmonics",
     }  # fmt: skip
+
+
+# --- context parameters ------------------------------------------------------
+
+
+def test_context_loss_adapts_the_context_alone_and_from_zero():
+    torch.manual_seed(0)
+    model = ContextMLP().double()
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    loss_fn = functional_loss(model, F.mse_loss)
+    drawn = draw("", 6, 2, seed=1)
+    tasks = Tasks(*(Batch(*(t.double() for t in part)) for part in drawn))
+    found = context_loss(params, loss_fn, tasks, lr=0.7, steps=1)
+    expected = []
+    for number in range(2):
+        support, query = one(tasks, number)
+        # The same by hand: a context as an input that is followed by autograd.
+        context = torch.zeros(5, dtype=torch.float64, requires_grad=True)
+
+        def error(batch, context):
+            x = torch.cat([batch.x, context.expand(len(batch.x), 5)], dim=1)
+            return F.mse_loss(model.net(x), batch.y)
+
+        (slope,) = torch.autograd.grad(error(support, context), context)
+        expected.append(error(query, context - 0.7 * slope))
+    mean = torch.stack(expected).mean()
+    torch.testing.assert_close(found, mean, rtol=1e-6, atol=0)
+    off = params | {"context": torch.ones(5).double()}
+    again = context_loss(off, loss_fn, tasks, lr=0.7, steps=1)
+    assert torch.equal(found, again)  # where the context stood is forgotten
+
+
+def test_no_outer_step_moves_the_context():
+    names = [k for k, p in ContextMLP().named_parameters() if p.requires_grad]
+    assert names and "context" not in names
+
+
+# --- the probe ---------------------------------------------------------------
+
+
+@pytest.fixture
+def features(learner):
+    model, params = learner
+    return probed(model, params, draw("", 6, 3, seed=1))
+
+
+def test_a_probe_under_a_large_penalty_is_the_transformer(learner, features):
+    tasks = draw("", 6, 3, seed=1)
+    found = probe_errors(features, 1e12, "head")
+    torch.testing.assert_close(found, prompted(*learner, tasks))
+    nothing = probe_errors(features, 1e12, "zero")
+    torch.testing.assert_close(nothing, tasks.query.y.square().mean((1, 2)))
+
+
+@pytest.mark.parametrize("centre", ["zero", "head"])
+def test_a_probe_is_ridge_regression_for_each_task(features, centre):
+    found = probe_errors(features, 0.3, centre)
+    for number in range(3):
+        known, asked = features.known[number], features.asked[number]
+        start = features.head * (centre == "head")
+        gram = known.T @ known + 0.3 * torch.eye(known.shape[1]).double()
+        lacking = features.y[number] - known @ start
+        w = start + torch.linalg.solve(gram, known.T @ lacking)
+        error = F.mse_loss(asked @ w, features.truth[number])
+        torch.testing.assert_close(found[number].double(), error)
+
+
+def test_an_example_does_not_see_its_own_y(learner):
+    model, params = learner
+    tasks = draw("", 6, 1, seed=1)
+    before = probed(model, params, tasks).known
+    tasks.support.y[0, 2] += 5.0
+    after = probed(model, params, tasks).known
+    same = (before == after).all(-1)[0]
+    assert same.tolist() == [number == 2 for number in range(6)]
+
+
+def test_the_probe_is_chosen_on_validation_tasks(features):
+    centre, penalty = chosen_probe(features, penalties=(0.01, 1.0))
+    least = probe_errors(features, penalty, centre).mean()
+    for other in ("zero", "head"):
+        for size in (0.01, 1.0):
+            assert least <= probe_errors(features, size, other).mean()
+
+
+# --- rows --------------------------------------------------------------------
+
+
+def test_a_row_of_several_trainings_tells_of_each():
+    generator = torch.Generator().manual_seed(0)
+    tasks = torch.rand(200, generator=generator)
+    reader = torch.stack([tasks, tasks + 0.1, tasks + 0.2])
+    row = error_row("a", reader + 1.0, reader, scale=4.0)
+    assert (row["n"], row["trainings"]) == (200, 3)
+    assert row["value"] == pytest.approx(tasks.mean().item() + 1.1, abs=1e-4)
+    each = [tasks.mean().item() + 1.0 + 0.1 * i for i in range(3)]
+    assert row["by_training"] == pytest.approx(each, abs=1e-4)
+    for gap, half in row["gaps"]:
+        assert gap == pytest.approx(1.0, abs=1e-4) and half < 1e-6
+    # Wider than over tasks alone, as the trainings differ.
+    alone = error_row("a", reader[1:2], reader[:1], scale=4.0)
+    assert row["interval"] > 1.2 * alone["interval"]
+    assert row["exploded"] == 0.0
+
+
+def test_one_training_is_compared_with_each_of_the_transformer():
+    tasks = torch.linspace(0, 1, 50)
+    reader = torch.stack([tasks, tasks + 0.5])
+    row = error_row("a", tasks[None] + 1.0, reader, scale=0.01)
+    gaps = [gap for gap, _ in row["gaps"]]
+    assert gaps == pytest.approx([1.0, 0.5], abs=1e-4)
+    assert row["exploded"] == 1.0
+
+
+def test_a_row_of_what_diverged_says_so_without_a_number():
+    tasks = torch.linspace(0, 1, 50)
+    errors = torch.stack([tasks, tasks])
+    errors[0, 3] = math.inf
+    row = error_row("a", errors, errors.nan_to_num(posinf=1.0), scale=1.0)
+    assert row["value"] is None and row["interval"] is None
+    assert row["exploded"] == pytest.approx(0.01)
+
+
+# --- characters --------------------------------------------------------------
+
+
+def test_attention_answers_with_the_share_of_each_class():
+    generator = torch.Generator().manual_seed(0)
+    known = torch.randn(2, 6, 32, generator=generator)
+    new = torch.randn(2, 3, 32, generator=generator)
+    y = torch.tensor([[0, 0, 1, 2, 3, 4], [4, 3, 2, 1, 1, 0]])
+    weights = {
+        k: torch.randn(32, 32, generator=generator) / 6
+        for k in ("query", "key")
+    }
+    found = shares(weights, known, new, y).exp()
+    torch.testing.assert_close(found.sum(-1), torch.ones(2, 3))
+    for task in range(2):
+        for query in range(3):
+            q = new[task, query] @ weights["query"]
+            match = known[task] @ weights["key"] @ q / 32**0.5
+            share = match.exp() / match.exp().sum()
+            of_three = share[y[task] == 3].sum()
+            torch.testing.assert_close(found[task, query, 3], of_three)
+
+
+def test_attention_stays_finite_where_nothing_matches():
+    known, new = torch.zeros(1, 5, 32), torch.zeros(1, 1, 32)
+    known[0, 0], new[0, 0] = 1e3, 1e3
+    weights = {k: torch.eye(32) for k in ("query", "key")}
+    found = shares(weights, known, new, torch.arange(5)[None])
+    assert found.isfinite().all() and found.argmax() == 0
+
+
+def test_the_rate_of_context_parameters_is_inside_its_grid(monkeypatch):
+    trained = []
+
+    def start(seed, lr, iterations):
+        trained.append((seed, lr, iterations))
+        return lr, None
+
+    def best(run, tasks, at, rates):
+        lr = run.args[0]
+        return None, {1: abs(math.log(lr / 10)), 5: 9.0}
+
+    monkeypatch.setattr(judge_in_context, "start_of_context", start)
+    monkeypatch.setattr(judge_in_context, "tuned", best)
+    judge_in_context.context_rate.cache_clear()
+    lr, tried = judge_in_context.context_rate()
+    judge_in_context.context_rate.cache_clear()
+    assert lr == 9.0 and [*sorted(tried)] == [0.3, 1.0, 3.0, 9.0, 30.0]
+    assert {(s, n) for s, _, n in trained} == {(0, 10_000)}

@@ -57,6 +57,7 @@ METHODS = {
     "learned_start": Look("learned rule, start", ORANGE, ">", "-."),
     "transformer": Look("transformer", BLACK, "X", "-"),
     "context": Look("context parameters", GREEN, "<", "--"),
+    "probe": Look("linear probe", VIOLET, "p", "-."),
 }
 
 #: The same for what costs nothing to reach, and for what nobody can beat.

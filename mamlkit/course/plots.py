@@ -175,7 +175,7 @@ def plot_scores(
     for place, (what, values) in enumerate(scores.items()):
         look = {"label": what, "color": BLUE, "marker": "o"}
         look = look_of(what) if find_look(what) else look
-        look |= {"marker": look["marker"] or "|", "linestyle": ""}
+        look |= {"marker": look["marker"] or "D", "linestyle": ""}
         mean, half = (v.item() for v in mean_interval(values))
         ax.errorbar(mean, -place, xerr=half, capsize=4, ms=8, **look)
         ax.annotate(

@@ -117,7 +117,7 @@ def survives(robust_step):
     require(
         short_of <= 5,
         f"The loss always falls, but on {short_of} of 20 problems by less "
-        "than a fifth of what a good step along the gradient gains. Be less "
+        "than a fifth of what the best step along the gradient gains. Be less "
         "careful.",
     )
 

@@ -409,7 +409,7 @@ EXERCISES = by_key(
         "5.5",
         "fit_a_wave",
         level=2,
-        minutes=15,
+        minutes=10,
         hints=(
             "You know something that the network had to learn: every task is "
             "A sin(x - φ). How many numbers are that?",

@@ -181,8 +181,9 @@ def _slopes(exercise, answer, number: int, result: list) -> None:
         order = ("", "second ", "third ")[n] if n < 3 else "higher "
         raise Wrong(
             f"The values are right, but not the {order}derivative by "
-            f"{places[at % len(places)]}: along a random direction of the "
-            f"result it should be {short(want)}, but is {short(got)}."
+            f"{places[at % len(places)]}: for a sum of the result's numbers "
+            f"with random weights it should be {short(want)}, but is "
+            f"{short(got)}."
         )
 
 
@@ -194,11 +195,13 @@ def _require_graph(places, found, right, size: float) -> None:
         kept = bool(got.any()) or compare.same(got, want, size)
         moved.setdefault(name, []).append(kept)
     lost = [name for name, kept in moved.items() if not any(kept)]
+    cut = "the result keeps no graph"
+    if len(lost) < len(moved):
+        cut = "part of the graph is cut"
     require(
         not lost,
-        "The values are right, but the result keeps no graph: nothing leads "
-        f"back from it to {', '.join(lost)}, so nothing could be learned "
-        "through it.",
+        f"The values are right, but {cut}: autograd finds no way from the "
+        f"result back to {', '.join(lost)}.",
     )
 
 

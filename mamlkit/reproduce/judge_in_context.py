@@ -1,8 +1,9 @@
 """Who fits a new wave how well, inside the family and under shifts.
 
-One training of each method, all judged on the same tasks. What is open is
-chosen for each method, setting, number of points and number of steps on tasks
-that no test uses.
+All methods are judged on the same tasks: five trainings of the transformer,
+of MAML and of context parameters, one of the others. What is open is chosen
+for each training, setting, number of points and number of steps on tasks that
+no test uses.
 """
 
 import math
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
-from mamlkit.evaluate import mean_interval
 from mamlkit.in_context import InContextLearner
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import MLP
@@ -35,7 +35,22 @@ from mamlkit.reproduce.in_context_methods import (
     tuned,
     wave_basis,
 )
-from mamlkit.reproduce.in_context_trainings import train
+from mamlkit.reproduce.in_context_probe import (
+    chosen_probe,
+    probe_errors,
+    probed,
+)
+from mamlkit.reproduce.in_context_rows import error_row
+from mamlkit.reproduce.in_context_trainings import (
+    CONTEXT,
+    CONTEXT_LRS,
+    SIZES,
+    TRIAL_ITERATIONS,
+    ContextMLP,
+    train,
+    train_context,
+    train_maml,
+)
 from mamlkit.tasks import Batch, Tasks
 
 INSIDE = (1, 2, 5, 10, 20)  # points, of the family that all trained on
@@ -50,22 +65,69 @@ SHIFTED = {
     "harmonics": (10, 50),
 }
 STEPS = (1, 5, 10, 100)
+TRAININGS = 5  # of the transformer, and of the methods below
+SEVERAL = ("maml", "context")
 TESTS = {"": 500, "shifted": 200}  # tasks
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
 RATES = {False: rate_grid(0.001, 4), True: rate_grid(0.001, 4)}
+CONTEXT_RATES = {False: rate_grid(1 / 9, 4), True: rate_grid(0.01, 4)}
 # Of the transformer itself: under which shifts, steps, and on how many tasks.
 TUNED, TUNED_STEPS, TUNED_TESTS = ("x", "lines"), (1, 5, 20), 40
 
 
 def start_of(name: str, seed: int) -> tuple[Params, LossFn]:
     """Give what a method adapts to a task, and its loss."""
+    if name == "context":
+        return start_of_context(seed, context_rate()[0])
+    if name == "maml" and seed:
+        params = train_maml(seed).params
+        return params, functional_loss(MLP(), F.mse_loss)
     torch.manual_seed(seed)
     model = MLP()
     start = {k: p.detach() for k, p in model.named_parameters()}
     if name != "untrained":  # the networks of chapter 05
         start = load_checkpoint(CHECKPOINTS / "sinusoid.pt")[name]
     return start, functional_loss(model, F.mse_loss)
+
+
+def start_of_context(seed: int, lr: float, **options) -> tuple:
+    """Give a context of 0, and the loss of a context."""
+    params = train_context(seed, lr, **options).params
+    loss_fn = functional_loss(ContextMLP(), F.mse_loss)
+
+    def of_context(context, batch):
+        return loss_fn(params | context, batch)
+
+    return {"context": torch.zeros(CONTEXT)}, of_context
+
+
+@cache
+def context_rate() -> tuple[float, dict[float, float]]:
+    """Choose α for the trainings of context parameters, by short ones.
+
+    All trainings have the α that is best for the short one of seed 0. A grid
+    whose best value is at its edge grows.
+
+    Returns:
+        α, and by α the error with five points, after the best number of
+        steps with the best rate, on tasks that no test uses.
+    """
+    grid, tried = sorted(CONTEXT_LRS), {}
+    val = tasks_of("", 5, VALIDATION, VALIDATION_SEED)
+    while True:
+        for lr in set(grid) - set(tried):
+            start, loss_fn = start_of_context(
+                0, lr, iterations=TRIAL_ITERATIONS
+            )
+            run = partial(descend, start, loss_fn, loss_fn)
+            _, errors = tuned(run, val, STEPS, CONTEXT_RATES)
+            tried[lr] = round(min(errors.values()), 4)
+        best = min(tried, key=tried.get)
+        if best not in (grid[0], grid[-1]):
+            return best, tried
+        more = best / 3 if best == grid[0] else best * 3
+        grid = sorted([*grid, float(f"{more:.1g}")])
 
 
 def settings() -> list[tuple[str, int]]:
@@ -76,8 +138,8 @@ def settings() -> list[tuple[str, int]]:
 
 def stepping(setting: str, k_shot: int) -> tuple[str, ...]:
     """List who takes gradient steps; fewer where these take long."""
-    names = ("maml", "pretrained", "untrained")
-    return names[: 3 if not setting else 2 if k_shot == 10 else 1]
+    names = ("maml", "context", "pretrained", "untrained")
+    return names[: 4 if not setting else 3 if k_shot == 10 else 2]
 
 
 def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
@@ -100,14 +162,15 @@ def gradient_errors(
         by "after_1", "after_5", ... and "best", the number of steps with the
         lowest error on the tasks for validation; and what was chosen.
     """
-    path = _judged(f"{name}_{setting}_{k_shot}")
+    path = _judged(f"{name}_{setting}_{k_shot}", seed)
     if path.exists():
         state = load_checkpoint(path)
         return state["found"], state["chosen"]
     start, loss_fn = start_of(name, seed)
     run = partial(descend, start, loss_fn, loss_fn)
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-    choice, errors = tuned(run, val, STEPS, RATES)
+    rates = CONTEXT_RATES if name == "context" else RATES
+    choice, errors = tuned(run, val, STEPS, rates)
     tests, done, found = tests_of(setting, k_shot), {}, {}
     for i, steps in reversed([*enumerate(STEPS)]):
         adam, lr = choice[steps]
@@ -123,18 +186,45 @@ def gradient_errors(
 
 
 @cache
-def transformer(seed: int) -> tuple[InContextLearner, Params]:
+def transformer(
+    seed: int, size: str = "transformer"
+) -> tuple[InContextLearner, Params]:
     """Give the architecture and the trained weights."""
-    return InContextLearner(), train(seed, quiet=True).params
+    return InContextLearner(**SIZES[size]), train(seed, size).params
+
+
+def small_transformer(seed: int) -> tuple[InContextLearner, Params]:
+    """Give the small one as a page holds it: two bytes a weight."""
+    model, params = transformer(seed, "small")
+    return model, {k: p.bfloat16().float() for k, p in params.items()}
+
+
+def probe(setting: str, k_shot: int, seed: int) -> tuple[Tensor, list]:
+    """Errors of a probe on the transformer's features, (tasks,), resumably.
+
+    Returns:
+        the errors, and what was chosen.
+    """
+    path = _judged(f"probe_{setting}_{k_shot}", seed)
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    model, params = transformer(seed)
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    centre, penalty = chosen_probe(probed(model, params, val))
+    tests = probed(model, params, tests_of(setting, k_shot))
+    found, chosen = probe_errors(tests, penalty, centre), [centre, penalty]
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
 
 
 def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
-    """Errors of the transformer and of closed forms, (tasks,)."""
+    """Errors of the transformers and of closed forms, (trainings, tasks)."""
     tests = tests_of(setting, k_shot)
     # The best answer of those who do not see the points: the mean wave.
     mean_wave = -(2 * 2.55 / math.pi) * tests.query.x.cos()
     found = {
-        "": prompted(*transformer(seed), tests),
+        "small_": prompted(*small_transformer(seed), tests),
         "zero_": tests.query.y.square().mean((1, 2)),
         "blind_": (mean_wave - tests.query.y).square().mean((1, 2)),
         "least_squares_": closed_form(wave_basis, tests),
@@ -143,6 +233,10 @@ def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
         found["oracle_"] = closed_form(ORACLES[setting], tests)
     if (setting, k_shot) == ("", 1):
         found["possible_"] = best_for_one_point(tests)
+    found = {name: errors[None] for name, errors in found.items()}
+    found[""] = torch.stack(
+        [prompted(*transformer(s), tests) for s in trainings(seed)]
+    )
     return found
 
 
@@ -153,7 +247,7 @@ def tuned_transformer(
 
     Judged on the first of the tasks on which the others are judged.
     """
-    path = _judged(f"itself_{setting}_{k_shot}")
+    path = _judged(f"itself_{setting}_{k_shot}", seed)
     if path.exists():
         state = load_checkpoint(path)
         return state["found"], state["chosen"]
@@ -177,34 +271,9 @@ def tuned_transformer(
     return found, chosen
 
 
-def error_row(name: str, errors: Tensor, rival: Tensor, scale: float) -> dict:
-    """Summarise the errors of one method.
-
-    Args:
-        name: of the row.
-        errors: shape (tasks,).
-        rival: the transformer's, on the same tasks and perhaps more.
-        scale: mean square of y.
-
-    Returns:
-        mean and interval over tasks; "median"; "exploded", the share of tasks
-        with more than ten times the mean square of y; "gap" and
-        "gap_interval", of the difference to the transformer, task by task. A
-        mean that is not finite is None.
-    """
-    mean, half = mean_interval(errors.double())
-    gap, wide = mean_interval((errors - rival[: len(errors)]).double())
-    exploded = (~(errors < 10 * scale)).float().mean()
-    numbers = {
-        "value": mean,
-        "interval": half,
-        "median": errors.median(),
-        "exploded": exploded,
-        "gap": gap,
-        "gap_interval": wide,
-    }
-    row = {k: _significant(v.item()) for k, v in numbers.items()}
-    return {"name": name, "n": len(errors), "paper": None} | row
+def trainings(seed: int) -> range:
+    """Seeds of the trainings of one method."""
+    return range(seed, seed + TRAININGS)
 
 
 def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
@@ -215,29 +284,41 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
         where += f"mse_{k_shot}shot"
         errors = prompt_errors(setting, k_shot, seed)
         found = {f"{name}{where}": each for name, each in errors.items()}
+        if k_shot > 1:
+            several = [probe(setting, k_shot, s) for s in trainings(seed)]
+            found[f"probe_{where}"] = torch.stack([e for e, _ in several])
+            chosen[f"probe_{where}"] = [choice for _, choice in several]
         for name in stepping(setting, k_shot):
-            each, choice = gradient_errors(name, setting, k_shot, seed)
-            found |= {f"{name}_{where}_{k}": v for k, v in each.items()}
-            chosen[f"{name}_{where}"] = choice
+            seeds = trainings(seed) if name in SEVERAL else [seed]
+            several = [
+                gradient_errors(name, setting, k_shot, s) for s in seeds
+            ]
+            found |= {
+                f"{name}_{where}_{k}": torch.stack([e[k] for e, _ in several])
+                for k in several[0][0]
+            }
+            choices = [choice for _, choice in several]
+            chosen[f"{name}_{where}"] = (
+                choices if name in SEVERAL else choices[0]
+            )
         if setting in TUNED and k_shot == 10:
             each, choice = tuned_transformer(setting, k_shot, seed)
-            found |= {f"itself_{where}_{k}": v for k, v in each.items()}
+            found |= {f"itself_{where}_{k}": v[None] for k, v in each.items()}
             chosen[f"itself_{where}"] = choice
         scale = errors["zero_"].mean().item()
         for name, values in found.items():
-            rows.append(error_row(name, values, errors[""], scale))
+            # The transformer's own steps are beside that very training.
+            own = name.startswith("itself")
+            rival = errors[""][:1] if own else errors[""]
+            rows.append(error_row(name, values, rival, scale))
             print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
     return rows, chosen
 
 
-def _judged(label: str):
-    return BUILD / "reproduce" / f"in_context_judged_{label}.pt"
+def _judged(label: str, seed: int):
+    mark = f"_{seed}" if seed else ""
+    return BUILD / "reproduce" / f"in_context_judged_{label}{mark}.pt"
 
 
 def _told(adam: bool, lr: float) -> list:
     return ["Adam" if adam else "SGD", lr]
-
-
-def _significant(number: float) -> float | None:
-    """Round to five digits; None for what JSON has no number for."""
-    return float(f"{number:.5g}") if math.isfinite(number) else None

@@ -33,6 +33,8 @@ __all__ = ["Play", "emit", "fit", "game", "script", "valley"]
 # leave a larger error after ten steps on ten points. A test looks again.
 SCRATCH_LR = 0.005
 GAMES_ON_A_PAGE = 3
+# The size of the small transformer that `in_context` trains for the page.
+READER = {"width": 32, "layers": 3, "heads": 4}
 
 
 def _show_live(play: str, state: dict, how: str) -> Play:
@@ -153,8 +155,15 @@ def game(images: Tensor, *, seed: int = 0, n_rounds: int = 10) -> None:
         )
 
 
-def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
-    """Show networks that follow ten points while they are dragged.
+def fit(
+    amplitude: float = 3.0,
+    phase: float = 0.8,
+    *,
+    steps: int = 1,
+    k_shot: int = 10,
+    reader: bool = False,
+) -> None:
+    """Show networks that follow points while they are dragged.
 
     MAML's network and a pretrained one, both from the stored experiment, and
     an untrained one take up to ten steps on the points; the wave that least
@@ -164,16 +173,21 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
         amplitude: of the hidden wave at first.
         phase: of the hidden wave at first, in radians.
         steps: of gradient descent at first, 0 to 10.
+        k_shot: points at first, 1 to 10.
+        reader: also show a small transformer, which takes no step.
 
     Raises:
-        ValueError: `steps` is beyond the slider.
+        ValueError: `steps` is beyond the slider, or there are more than ten
+            points or none.
     """
     if not 0 <= steps <= 10:
         raise ValueError(f"the slider goes from 0 to 10 steps, got {steps}")
-    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, 10)[:, None]
+    if not 1 <= k_shot <= 10:
+        raise ValueError(f"the fit shows 1 to 10 points, got {k_shot}")
+    family, x = Sinusoids(), torch.linspace(-4.5, 4.5, k_shot)[:, None]
     points = Batch(x, amplitude * torch.sin(x - phase))
     with torch.random.fork_rng(devices=[]):  # a new network draws its weights
-        methods = _methods()
+        methods = _methods(reader)
     state = {
         "points": _numbers(points),
         "wave": {"amplitude": amplitude, "phase": phase},
@@ -187,11 +201,11 @@ def fit(amplitude: float = 3.0, phase: float = 0.8, *, steps: int = 1) -> None:
         show_fits(points, (amplitude, phase), methods)
 
 
-def _methods() -> list[dict]:
+def _methods(reader: bool) -> list[dict]:
     """List what is fitted, in the order of the legend.
 
-    A `network` has parameters and a rate; `waves` is the closed form. The
-    file `fit.js` has a fitter for each kind.
+    A `network` has parameters and a rate, a `reader` parameters and a size;
+    `waves` is the closed form. The file `fit.js` has a fitter for each kind.
     """
     stored = load_checkpoint(CHECKPOINTS / "sinusoid.pt")
     torch.manual_seed(0)
@@ -205,17 +219,35 @@ def _methods() -> list[dict]:
         ),
         "scratch": ("from scratch", untrained, SCRATCH_LR),
     }
-    return [
+    methods: list[dict] = [
         {"key": k, "kind": "network", "name": name, "params": p, "lr": lr}
         for k, (name, p, lr) in starts.items()
-    ] + [{"key": "truth", "kind": "waves", "name": "least squares"}]
+    ]
+    if reader:
+        small = load_checkpoint(CHECKPOINTS / "in_context.pt")["small"]
+        method = {
+            "key": "transformer",
+            "kind": "reader",
+            "name": "transformer",
+        }
+        methods.append(method | READER | {"params": small})
+    return [
+        *methods,
+        {"key": "truth", "kind": "waves", "name": "least squares"},
+    ]
 
 
 def _packed(method: dict) -> dict:
-    """Write a network's parameters as base64 of float32, layer by layer."""
+    """Write parameters as base64, layer by layer.
+
+    A network's as float32; a reader's, which is larger, as bfloat16.
+    """
     packed = {k: v for k, v in method.items() if k != "params"}
     if "params" in method:
         flat = torch.cat([p.flatten() for p in method["params"].values()])
-        data = flat.float().numpy().astype("<f4").tobytes()
-        packed["weights"] = base64.b64encode(data).decode()
+        if method["kind"] == "reader":
+            numbers = flat.view(torch.int16).numpy().astype("<i2")
+        else:
+            numbers = flat.float().numpy().astype("<f4")
+        packed["weights"] = base64.b64encode(numbers.tobytes()).decode()
     return packed

@@ -3,6 +3,7 @@
 import {
   add, arrow, clamp, drag, line, put, said, slider, stage,
 } from "./stage.js";
+import { reader } from "./reader.js";
 
 const X = [-5, 5], Y = [-6, 6], MAX_STEPS = 10, MAX_POINTS = 10;
 const GRID = Float64Array.from({ length: 101 }, (_, i) => -5 + i / 10);
@@ -99,7 +100,7 @@ function waves() {
   };
 }
 
-const KINDS = { network, waves };
+const KINDS = { network, reader, waves };
 
 /** Make a method of the state's list ready for points, steps and a grid. */
 export const fitter = (method) => KINDS[method.kind](method);
@@ -184,7 +185,9 @@ function render({ model, el }) {
   const lead = add(root, "p", { class: "lead" });
   add(lead, "strong", {}, "Drag the points, then the number of steps.");
   lead.append(" Three networks of one shape see the same points and take " +
-    "the same number of gradient steps. They differ in where they start.");
+    "the same number of gradient steps. They differ in where they start." +
+    (methods.some(({ kind }) => kind === "reader") ? " The transformer " +
+      "takes no step: it reads the points." : ""));
 
   const scene = add(root, "div", { class: "scene" });
   const paper = add(scene, "div", { class: "paper" });
@@ -316,7 +319,7 @@ function render({ model, el }) {
     const seen = ["no points", "1 point"][x.length] ?? `${x.length} points`;
     const parts = methods.map(({ name, kind }, i) =>
       `${name} ${Number.isFinite(errors[i]) ? said(errors[i])
-        : kind === "waves" ? "unknown" : "without bound"}`);
+        : kind === "network" ? "without bound" : "unknown"}`);
     const few = Number.isNaN(errors.at(-1)) ? " Least squares needs two " +
       "points." : "";
     const off = moved ? " Points are off the hidden wave; the errors are " +

@@ -14,6 +14,7 @@ from mamlkit.course.figures import WIDE, show
 from mamlkit.course.grammar import BLACK
 from mamlkit.course.plays.stage import COLOURS
 from mamlkit.course.waves import landscape
+from mamlkit.in_context import InContextLearner
 from mamlkit.inner import Params, adapt, functional_loss
 from mamlkit.models import MLP, Wave
 from mamlkit.objectives import meta_loss
@@ -121,15 +122,22 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     )
     errors = {}
     styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
+    styles["transformer"] = ":"
+    drawn = [m for m in methods if "params" in m]
     for ax, steps in zip(axes, (0, 1, 10)):
         ax.plot(grid, truth, color=COLOURS["truth"], lw=6, alpha=0.3)
-        for method in methods:
-            if method["kind"] != "network":
-                continue
-            adapted = adapt(
-                method["params"], loss_fn, points, lr=method["lr"], steps=steps
-            )
-            y = functional_call(model, adapted, (grid,)).detach()
+        for method in drawn:
+            if method["kind"] == "reader":
+                y = read(method, points, grid)
+            else:
+                adapted = adapt(
+                    method["params"],
+                    loss_fn,
+                    points,
+                    lr=method["lr"],
+                    steps=steps,
+                )
+                y = functional_call(model, adapted, (grid,)).detach()
             key = method["key"]
             errors[key, steps] = F.mse_loss(y, truth).item()
             ax.plot(grid, y, color=COLOURS[key], ls=styles[key], lw=2)
@@ -140,19 +148,29 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     said = "; ".join(
         f"{m['name']} {errors[m['key'], 1]:.2f} after one step and "
         f"{errors[m['key'], 10]:.2f} after ten"
-        for m in methods
+        for m in drawn
         if m["kind"] == "network"
     )
-    names = [m["name"] for m in methods if m["kind"] == "network"]
+    reads = " A transformer reads the points." if len(drawn) > 3 else ""
+    if reads:
+        said += f"; transformer {errors['transformer', 0]:.2f} without a step"
     fig.legend(
-        [axes[0].lines[i] for i in (1, 2, 3, 0)],
-        [*names, "true wave"],
+        [*axes[0].lines[1 : len(drawn) + 1], axes[0].lines[0]],
+        [*(m["name"] for m in drawn), "true wave"],
         loc="outside lower center",
-        ncols=4,
+        ncols=4 if len(drawn) == 3 else 3,
     )
     show(
         fig,
-        alt="Ten points of a wave, and three networks that are fitted to "
-        "them by the same few steps of gradient descent. Mean squared error "
-        f"on the whole wave: {said}.",
+        alt=f"{len(points.x)} points of a wave, and three networks that are "
+        "fitted to them by the same few steps of gradient descent."
+        f"{reads} Mean squared error on the whole wave: {said}.",
     )
+
+
+@torch.no_grad()
+def read(method: dict, points: Batch, x: Tensor) -> Tensor:
+    """Answer at x by the transformer of a play's method."""
+    size = {k: method[k] for k in ("width", "layers", "heads")}
+    params = {k: p.float() for k, p in method["params"].items()}
+    return functional_call(InContextLearner(**size), params, (points, x))

@@ -20,27 +20,27 @@ COLOURS = {
     "joint": METHODS["joint"].colour,
     "pretrained": METHODS["pretrained"].colour,
     "scratch": FLOORS["untrained"].colour,
+    "transformer": METHODS["transformer"].colour,
     "truth": GREEN,
     "gap": PINK,
 }
 
 
 def script(play: str) -> str:
-    """Read a play's ESM, whole: what it imports from `stage.js` is in it.
+    """Read a play's ESM, whole: what it imports from beside it is in it.
 
     Args:
         play: the name of its file, without ending.
     """
     here = Path(__file__).parent
     text = (here / f"{play}.js").read_text(encoding="utf-8")
-    shared = (here / "stage.js").read_text(encoding="utf-8")
-    shared = re.sub(r"^export ", "", shared, flags=re.M)
-    return re.sub(
-        r'^import [^;]+ from "\./stage\.js";$',
-        lambda _: shared,
-        text,
-        flags=re.M,
-    )
+
+    def whole(found):
+        shared = (here / found[1]).read_text(encoding="utf-8")
+        return re.sub(r"^export ", "", shared, flags=re.M)
+
+    asked = r'^import [^;]+ from "\./([\w.]+)";$'
+    return re.sub(asked, whole, text, flags=re.M)
 
 
 class Play(anywidget.AnyWidget):
