@@ -78,11 +78,25 @@ def sample_waves(n_tasks: int = 6, seed: int = 9):
     )
 
 
+def sample_gait():
+    """A body that slides: forward and backward, faster after each step."""
+    body = torch.tensor(
+        [[-0.7, 0.0], [-0.6, 0.1], [-0.6, 0.4], [-0.5, 0.7], [0.5, 0.7]]
+        + [[0.4, 0.4], [0.5, 0.1], [0.6, 0.0], [0.5, 0.75], [0.7, 1.0]]
+    )
+    speed = torch.arange(4.0)[:, None] * torch.tensor([1.0, -1.0])
+    way = 0.05 * torch.arange(201.0) * speed[..., None]
+    points = body.expand(4, 2, 201, 10, 2).clone()
+    points[..., 0] += way[..., None]
+    return (1000 * points).round().to(torch.int16)
+
+
 CALLS = {
     "valley": lambda: plays.valley(sample_waves()),
     "game": lambda: plays.game(load_glyphs("val")[:40]),
     "fit": lambda: plays.fit(),
     "fit_reader": lambda: plays.fit(reader=True),
+    "gait": lambda: plays.gait(sample_gait(), torch.arange(8.0).view(4, 2)),
 }
 
 

@@ -1,6 +1,7 @@
 """The plays in a real browser, by mouse, finger and keys; their numbers."""
 
 import json
+import re
 import statistics
 from contextlib import contextmanager
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from browser import complaints, keep
-from plays import CALLS, sample_waves, write_page
+from plays import CALLS, sample_gait, sample_waves, write_page
 from playwright.sync_api import expect
 from torch.func import functional_call, grad
 from torch.nn import functional as F
@@ -665,6 +666,51 @@ def test_the_fit_says_what_diverged(opened):
 # All three
 
 
+# The gait
+
+
+def test_the_figure_is_the_stored_one_and_between_frames_their_mean(opened):
+    page, points = opened("gait"), sample_gait().double() / 1000
+    for run, at in ((2, 7.0), (5, 30.5), (7, 100.0)):
+        drawn = page.evaluate(
+            "([run, at]) => module.figure(module.unpack(state.points), "
+            "state.shape, run, at)",
+            [run, at],
+        )
+        stored = points[run // 2, run % 2, ::2]
+        share, frame = at % 1, int(at)
+        wanted = stored[frame]
+        if share:
+            wanted = (1 - share) * wanted + share * stored[frame + 1]
+        torch.testing.assert_close(
+            torch.tensor(drawn).double(), wanted, atol=0.0101, rtol=0
+        )
+
+
+def test_it_runs_the_way_that_is_rewarded(opened):
+    page = opened("gait")
+    said = page.locator(".sentence")
+    expect(said).to_contain_text("After 1 gradient step, rewarded for running")
+    page.get_by_role("slider", name="time").press("End")
+    expect(said).to_contain_text("at 10.0 s it is 10.0 m ahead")
+    expect(said).to_contain_text("The return of this run is 2.")
+    page.get_by_role("button", name="backward").click()
+    expect(said).to_contain_text("at 0.0 s")
+    page.get_by_role("slider", name="gradient steps").press("End")
+    run = page.get_by_role("button", name="Run", exact=True)
+    run.click()
+    page.wait_for_timeout(700)
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(run).to_be_visible()
+    text = said.inner_text()
+    at, gone = (float(n) for n in re.findall(r"(\d+\.\d) (?:s|m) ", text)[:2])
+    assert 0.3 < at < 5 and abs(gone - 3 * at) <= 0.4, text
+    assert "m back of" in text
+    page.wait_for_timeout(300)
+    assert said.inner_text() == text
+    heard(page, "rewarded for running backward")
+
+
 def serious(page):
     found = Axe().run(page, options={"preload": False}).response
     return [
@@ -720,6 +766,9 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
         page.wait_for_timeout(300)
         assert page.evaluate("state.theta[0]") > 3
         page.get_by_role("slider", name="inner steps").press("ArrowRight")
+    if name == "gait":
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.locator(".sentence")).to_contain_text("at 10.0 s")
     if name.startswith("fit"):
         page.get_by_role("button", name="Take ten steps").click()
         expect(page.locator(".caption")).to_contain_text("after 10 steps")
@@ -729,7 +778,8 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
 def test_a_play_that_is_taken_away_leaves_nothing_running(opened, name):
     page = opened(name)
     if name != "game":
-        run = "Run MAML" if name == "valley" else "Take ten steps"
+        runs = {"valley": "Run MAML", "gait": "Run"}
+        run = runs.get(name, "Take ten steps")
         page.get_by_role("button", name=run, exact=True).click()
     page.evaluate("leave()")
     page.wait_for_timeout(100)

@@ -310,3 +310,8 @@ def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
         for lr in calm
     }
     assert min(means, key=means.get) == method["lr"], means
+
+
+def test_the_gait_refuses_another_shape():
+    with pytest.raises(ValueError, match="points must have the shape"):
+        plays.gait(torch.zeros(4, 2, 201, 9, 2), torch.zeros(4, 2))

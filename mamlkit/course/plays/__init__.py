@@ -17,6 +17,7 @@ from mamlkit.course.game import deal_game, draw_rounds, pack
 from mamlkit.course.plays.pictures import (
     best_wave,
     each_task,
+    show_figures,
     show_fits,
     show_places,
 )
@@ -27,7 +28,7 @@ from mamlkit.models import MLP
 from mamlkit.paths import CHECKPOINTS
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
-__all__ = ["Play", "emit", "fit", "game", "script", "valley"]
+__all__ = ["Play", "emit", "fit", "gait", "game", "script", "valley"]
 
 # Chosen as the other two rates were, on validation waves: 0.002 and 0.01
 # leave a larger error after ten steps on ten points. A test looks again.
@@ -199,6 +200,40 @@ def fit(
     _show_live("fit", state, "Drag the points")
     with torch.random.fork_rng(devices=[]):
         show_fits(points, (amplitude, phase), methods)
+
+
+def gait(
+    points: Tensor, returns: Tensor, *, seconds: float = 0.05, steps: int = 1
+) -> None:
+    """Show how a half-cheetah runs before and after gradient steps.
+
+    Args:
+        points: of its stick figure in millimetres, shape (steps + 1,
+            2 directions, frames, 10 points, 2), as `skeleton` orders them.
+        returns: of these runs, shape (steps + 1, 2).
+        seconds: between two frames.
+        steps: that are shown first.
+
+    Raises:
+        ValueError: a shape is another one.
+    """
+    if points.shape[1:2] != (2,) or points.shape[3:] != (10, 2):
+        raise ValueError(
+            "points must have the shape (steps + 1, 2, frames, 10, 2), got "
+            f"{tuple(points.shape)}"
+        )
+    # Every other frame and whole centimetres, as the browser fills in.
+    seen = (points[:, :, ::2].double() / 10).round().numpy().astype("<i2")
+    state = {
+        "points": base64.b64encode(seen.tobytes()).decode(),
+        "shape": [seen.shape[0] * 2, *seen.shape[2:4]],
+        "returns": [round(r, 1) for r in returns.flatten().tolist()],
+        "seconds": 2 * seconds,
+        "steps": steps,
+        "colours": {"back": COLOURS["maml"], "front": COLOURS["pretrained"]},
+    }
+    _show_live("gait", state, "Let it run")
+    show_figures(points / 1000, returns)
 
 
 def _methods(reader: bool) -> list[dict]:

@@ -168,6 +168,38 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     )
 
 
+def show_figures(points: Tensor, returns: Tensor) -> None:
+    """Picture a body's runs without a step and after one, from 0 to 5 s."""
+    fig, axes = plt.subplots(
+        2, 2, figsize=(WIDE, 4.2), sharex=True, layout="constrained"
+    )
+    names, said = ("forward", "backward"), []
+    for column, steps in zip(axes.T, (0, 1)):
+        for i, ax in enumerate(column):
+            frames = points[steps, i, :101:20].numpy()
+            for number, body in enumerate(frames):
+                look = {"alpha": 0.25 + 0.15 * number, "lw": 2}
+                look["solid_capstyle"] = "round"
+                ax.plot(*body[:4].T, color=COLOURS["maml"], **look)
+                ax.plot(*body[4:8].T, color=COLOURS["pretrained"], **look)
+                ax.plot(*body[3:5].T, color=BLACK, **look | {"lw": 3})
+                ax.plot(*body[8:].T, color=BLACK, **look | {"lw": 3})
+            count = f"{steps} step" + "s" * (steps != 1)
+            ax.set_title(f"{names[i]}, {count}: {returns[steps, i]:.0f}")
+            ax.set(aspect="equal", ylim=(0, 1.6), yticks=[])
+            ax.axvline(0, color=BLACK, ls=":", lw=1)
+            way = frames[-1, 3, 0] - frames[0, 3, 0]
+            said.append(f"{names[i]} after {count} {way:.1f} m")
+    for ax in axes[1]:
+        ax.set_xlabel("metres from the start")
+    show(
+        fig,
+        alt="Stick figures of a half-cheetah, one each second for five "
+        "seconds, rewarded for running forward or backward. How far it has "
+        f"come: {', '.join(said)}.",
+    )
+
+
 @torch.no_grad()
 def read(method: dict, points: Batch, x: Tensor) -> Tensor:
     """Answer at x by the transformer of a play's method."""
