@@ -23,6 +23,7 @@ CORE = ("torch", "numpy", "tqdm", "pillow")
 COURSE = (
     "matplotlib", "seaborn", "IPython", "nbformat", "jupyterlab",
     "ipywidgets", "anywidget", "papermill", "pooch", "gymnasium",
+    "mujoco",
     "latex2mathml", "pytest",
 )  # fmt: skip
 
