@@ -10,7 +10,7 @@ import torch
 from mamlkit.checkpoint import load_checkpoint
 from mamlkit.reproduce import cheetah, write_result
 
-METHODS = ("maml", "naive", "pretrained", "random")
+METHODS = ("maml", "pretrained", "random")
 
 
 @pytest.fixture

@@ -78,6 +78,15 @@ TABLE = (
         )
         for steps in (1, 2, 3)
     ),
+    *(
+        (f"{label}, return after {steps} step{'s'[: steps != 1]}", "cheetah",
+         f"{prefix}return_after_{steps}")
+        for label, prefix in (
+            ("Half-cheetah", ""),
+            ("Half-cheetah, joint training", "pretrained_"),
+        )
+        for steps in (1, 3)
+    ),
 )  # fmt: skip
 # What README shows of it: one row for each table of the paper, and a rival.
 SHORT = (
@@ -90,6 +99,7 @@ SHORT = (
     ("navigation", "return_after_1"),
     ("navigation", "return_after_3"),
     ("navigation", "pretrained_return_after_3"),
+    ("cheetah", "return_after_1"),
 )
 # Half-widths of the papers' 95 % intervals: Finn et al., Table 1; Nichol et
 # al., Table 1; Rajeswaran et al., Table 2; Raghu et al., Table 2.
