@@ -54,6 +54,11 @@ check("3.1", one_step)
 }
 
 
+def pytest_xdist_auto_num_workers(config):
+    """One more than there are cores, as browsers and kernels are waited for."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(items):
     """Mark the slow ones."""
     for item in items:
