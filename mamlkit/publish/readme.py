@@ -148,7 +148,9 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
             paper += f" ± {PAPER_INTERVALS[experiment]}"
         if "accuracy_non_transductive" in rows:
             alone = f"{rows['accuracy_non_transductive']['value']:.2f}"
-        columns = label, paper, ours, alone, str(row["n"])
+        # An interval over trainings counts those, and not tasks.
+        count = f"{row['n']}{' trainings' * ('seeds' in row)}"
+        columns = label, paper, ours, alone, count
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
 
