@@ -171,7 +171,7 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
 def show_figures(points: Tensor, returns: Tensor) -> None:
     """Picture a body's runs without a step and after one, from 0 to 5 s."""
     fig, axes = plt.subplots(
-        2, 2, figsize=(WIDE, 4.2), sharex=True, layout="constrained"
+        2, 2, figsize=(WIDE, 2.7), sharex=True, layout="constrained"
     )
     names, said = ("forward", "backward"), []
     for column, steps in zip(axes.T, (0, 1)):
