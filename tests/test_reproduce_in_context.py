@@ -375,3 +375,39 @@ def test_the_rate_of_context_parameters_is_inside_its_grid(monkeypatch):
     judge_in_context.context_rate.cache_clear()
     assert lr == 9.0 and [*sorted(tried)] == [0.3, 1.0, 3.0, 9.0, 30.0]
     assert {(s, n) for s, _, n in trained} == {(0, 10_000)}
+
+
+def test_untrained_networks_differ_and_are_of_the_seed():
+    first, again, other = (
+        judge_in_context.start_of("untrained", seed)[0] for seed in (1, 1, 2)
+    )
+    for name, weights in first.items():
+        assert torch.equal(weights, again[name])
+        assert not torch.equal(weights, other[name])
+
+
+def test_every_setting_is_judged_from_every_start(monkeypatch):
+    judged = []
+
+    def errors(name, setting, k_shot, seed):
+        judged.append((name, setting, k_shot, seed))
+        # MAML is ahead of untrained networks by 2, give or take nothing.
+        found = torch.arange(4.0) + {"untrained": 3.0}.get(name, 1.0)
+        return {"best": found}, {"best": 1}
+
+    reader = {"": torch.arange(4.0)[None], "zero_": torch.ones(1, 4)}
+    monkeypatch.setattr(judge_in_context, "gradient_errors", errors)
+    monkeypatch.setattr(judge_in_context, "prompt_errors", lambda *_: reader)
+    monkeypatch.setattr(
+        judge_in_context, "probe", lambda *_: (torch.arange(4.0), ["zero", 1])
+    )
+    monkeypatch.setattr(judge_in_context, "TUNED", ())
+    rows, _ = judge_in_context.judge(0)
+    pairs = [(n, s, k) for n, s, k, _ in judged]
+    for setting, k_shot in judge_in_context.settings():
+        for name in ("maml", "context", "untrained"):
+            assert pairs.count((name, setting, k_shot)) == 5
+        assert pairs.count(("pretrained", setting, k_shot)) == 1
+    where = "shifted_lines_mse_50shot_best"
+    gap = {r["name"]: r for r in rows}[f"maml_{where}_minus_untrained_{where}"]
+    assert (gap["value"], gap["low"], gap["high"]) == (-2.0, -2.0, -2.0)

@@ -326,9 +326,10 @@ QUIZ = (
         (
             "A start learned from the thousand, and gradient steps on the "
             "device as points come in.",
-            "The network is small, points keep coming, and machines age out "
-            "of the family that was trained on. Beside it, fine-tuning from "
-            "joint training, with its own rate.",
+            "Points keep coming, and machines age out of the family that was "
+            "trained on: with fifty points gradient steps went on there. "
+            "Beside it, fine-tuning of a pretrained network, with its own "
+            "rate.",
         ),
         (
             "A large transformer that reads the whole year as its prompt.",
@@ -337,7 +338,8 @@ QUIZ = (
         ),
         (
             "Train a network for this machine from nothing.",
-            "With few points that is the floor of all curves in this chapter.",
+            "With few points of the family this had the largest error of all "
+            "in this chapter.",
         ),
     ),
     ask(
@@ -353,7 +355,7 @@ QUIZ = (
         (
             "MAML with a hundred steps for each user.",
             "A hundred steps take longer than one forward pass, and here, "
-            "inside the family, are no better.",
+            "inside the family, end at a larger error.",
         ),
         (
             "Least squares.",

@@ -29,6 +29,7 @@ from mamlkit.reproduce.in_context_methods import (
 )
 from mamlkit.reproduce.in_context_trainings import (
     CONTEXT_SETTINGS,
+    MAML_SETTINGS,
     SETTINGS,
     context_seconds,
     cpu_seconds,
@@ -117,6 +118,12 @@ def run(args: Namespace) -> None:
                 "tried": [[rate, error] for rate, error in tried.items()],
                 "parameters": size_of(around[0].params),
                 "cpu_seconds": round(context_seconds(seed, lr), 1),
+            },
+            "maml": MAML_SETTINGS
+            | {
+                "parameters": size_of(start_of("maml", seed)[0]),
+                # The first training of five is that of `sinusoid`.
+                "cpu_seconds": round(cpu_seconds(f"maml_{seed + 1}"), 1),
             },
             "costs": costs(seed),
             "chosen": chosen,

@@ -161,14 +161,15 @@ def _context_label(seed: int, lr: float, iterations: int) -> str:
 # --- MAML --------------------------------------------------------------------
 
 
+# Arguments of `meta_train`: the paper's.
+MAML_SETTINGS = {"meta_lr": 1e-3, "n_tasks": 25, "iterations": 70_000}
+
+
 def train_maml(seed: int) -> History:
     """Train MAML as `sinusoid` does, whose network is that of seed 0."""
     torch.manual_seed(seed)
-    options = {
+    options = MAML_SETTINGS | {
         "inner_lr": load_checkpoint(CHECKPOINTS / "sinusoid.pt")["inner_lr"],
-        "meta_lr": 1e-3,
-        "n_tasks": 25,
-        "iterations": 70_000,
         "compile": True,
     }
     sample = partial(Sinusoids().sample, k_shot=10, k_query=10)

@@ -1,9 +1,9 @@
 """Who fits a new wave how well, inside the family and under shifts.
 
 All methods are judged on the same tasks: five trainings of the transformer,
-of MAML and of context parameters, one of the others. What is open is chosen
-for each training, setting, number of points and number of steps on tasks that
-no test uses.
+of MAML and of context parameters, five untrained networks, one pretrained.
+What is open is chosen for each network, setting, number of points and number
+of steps on tasks that no test uses.
 """
 
 import math
@@ -51,6 +51,7 @@ from mamlkit.reproduce.in_context_trainings import (
     train_context,
     train_maml,
 )
+from mamlkit.reproduce.variants import difference_row
 from mamlkit.tasks import Batch, Tasks
 
 INSIDE = (1, 2, 5, 10, 20)  # points, of the family that all trained on
@@ -65,8 +66,9 @@ SHIFTED = {
     "harmonics": (10, 50),
 }
 STEPS = (1, 5, 10, 100)
-TRAININGS = 5  # of the transformer, and of the methods below
-SEVERAL = ("maml", "context")
+TRAININGS = 5  # of the transformer, and networks of the methods below
+SEVERAL = ("maml", "context", "untrained")
+STEPPING = ("maml", "context", "pretrained", "untrained")
 TESTS = {"": 500, "shifted": 200}  # tasks
 ORACLES = {"lines": line_basis, "harmonics": harmonic_basis}
 # Of SGD and of Adam.
@@ -134,12 +136,6 @@ def settings() -> list[tuple[str, int]]:
     """List all (setting, points)."""
     inside = [("", k_shot) for k_shot in INSIDE]
     return inside + [(s, k) for s, each in SHIFTED.items() for k in each]
-
-
-def stepping(setting: str, k_shot: int) -> tuple[str, ...]:
-    """List who takes gradient steps; fewer where these take long."""
-    names = ("maml", "context", "pretrained", "untrained")
-    return names[: 4 if not setting else 3 if k_shot == 10 else 2]
 
 
 def tasks_of(setting: str, k_shot: int, count: int, seed: int) -> Tasks:
@@ -288,7 +284,7 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             several = [probe(setting, k_shot, s) for s in trainings(seed)]
             found[f"probe_{where}"] = torch.stack([e for e, _ in several])
             chosen[f"probe_{where}"] = [choice for _, choice in several]
-        for name in stepping(setting, k_shot):
+        for name in STEPPING:
             seeds = trainings(seed) if name in SEVERAL else [seed]
             several = [
                 gradient_errors(name, setting, k_shot, s) for s in seeds
@@ -305,6 +301,9 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             each, choice = tuned_transformer(setting, k_shot, seed)
             found |= {f"itself_{where}_{k}": v[None] for k, v in each.items()}
             chosen[f"itself_{where}"] = choice
+        # What a learned start adds to the same steps.
+        compared = (f"{m}_{where}_best" for m in ("maml", "untrained"))
+        start_gap = difference_row(*compared, found)
         scale = errors["zero_"].mean().item()
         for name, values in found.items():
             # The transformer's own steps are beside that very training.
@@ -312,6 +311,7 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             rival = errors[""][:1] if own else errors[""]
             rows.append(error_row(name, values, rival, scale))
             print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
+        rows.append(start_gap)
     return rows, chosen
 
 
