@@ -55,7 +55,7 @@ check("3.1", one_step)
 
 
 def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores, as browsers and kernels are waited for."""
+    """One more than there are cores, as half of the time is waiting."""
     return (os.cpu_count() or 1) + 1
 
 

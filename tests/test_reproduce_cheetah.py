@@ -49,15 +49,10 @@ def test_an_interrupted_training_resumes_to_the_same_bits(small):
 
 def test_methods_differ_and_settings_of_another_run_are_refused(small):
     args = small("--iterations", "2")
-    ends = [
-        bits(cheetah.train(args, name, 0)["params"]) for name in METHODS[:3]
-    ]
-    for i, j in ((0, 1), (0, 2), (1, 2)):
-        assert not torch.equal(ends[i], ends[j])
+    maml, joint = (cheetah.train(args, name, 0) for name in METHODS[:2])
+    assert not torch.equal(bits(maml["params"]), bits(joint["params"]))
     with pytest.raises(ValueError, match="inner_lr"):
-        cheetah.train(
-            small("--iterations", "3", "--inner-lr", "0.2"), "maml", 0
-        )
+        cheetah.train(small("--inner-lr", "0.2"), "maml", 0)
 
 
 def test_the_best_rate_of_each_step_is_taken(small):
