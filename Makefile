@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
 # By name, not by size: the browser's tests, which mostly wait, begin early.
-SIDE_BY_SIDE := --numprocesses logical --dist loadgroup --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: run quick test browser lab render html readme glyphs bench claims help clean

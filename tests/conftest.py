@@ -54,24 +54,10 @@ check("3.1", one_step)
 }
 
 
-def pytest_xdist_auto_num_workers(config):
-    """One more than there are cores, as half of the time is waiting."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items):
-    """Mark the slow ones, and which may not be torn apart.
-
-    A file's tests share what it has set up, so they go to one worker. Those
-    in JupyterLab take half of the time, and are two groups, by chapters.
-    """
+    """Mark the slow ones."""
     for item in items:
         name = item.path.stem
-        spec = getattr(item, "callspec", None)
-        chapter = spec and spec.params.get("chapter")
-        half = name == "test_browser_lab" and chapter
-        half = int(chapter.name[:2]) % 2 if half else 0
-        item.add_marker(pytest.mark.xdist_group(f"{item.path}-{half}"))
         if name in SLOW or name.startswith(("test_browser", "test_reproduce")):
             item.add_marker(pytest.mark.slow)
 
