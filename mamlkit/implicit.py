@@ -121,6 +121,24 @@ def implicit_gradient(
     return conjugate_gradients(product, target, steps=cg_steps)
 
 
+def with_gradient(value: Tensor, params: Params, slope: Params) -> Tensor:
+    """Give `value` the gradient `slope` with respect to `params`.
+
+    Args:
+        value: scalar.
+        params: name -> tensor, to be differentiated by.
+        slope: name -> tensor, like `params`.
+
+    Returns:
+        scalar equal to `value`.
+    """
+    # What is added is 0, but its slope is not.
+    return value + sum(
+        ((params[name] - params[name].detach()) * g).sum()
+        for name, g in slope.items()
+    )
+
+
 def imaml_loss(
     params: Params,
     loss_fn: LossFn,
@@ -171,11 +189,6 @@ def imaml_loss(
             meta_grad = implicit_gradient(
                 adapted, loss_fn, support, query, **solver
             )
-        # params - start is 0, but its slope is 1: it carries the gradient.
-        carrier = sum(
-            ((params[name] - start[name]) * g).sum()
-            for name, g in meta_grad.items()
-        )
-        return loss_fn(adapted, query) + carrier
+        return with_gradient(loss_fn(adapted, query), params, meta_grad)
 
     return map_tasks(task_loss, tasks, over_tasks).mean()

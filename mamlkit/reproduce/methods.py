@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.implicit import imaml_loss, proximal_loss
 from mamlkit.inner import Params, functional_loss
 from mamlkit.objectives import anil_loss, meta_loss
+from mamlkit.reproduce.imaml import damped_imaml_loss
 from mamlkit.reproduce.judge import Walk, descent
 from mamlkit.reproduce.reptile import adam_walk
 
@@ -33,7 +33,7 @@ def objective(method: str, net: nn.Module, args: Namespace) -> Callable:
         return partial(anil_loss, adapted=head)
     if method == "imaml":
         return partial(
-            imaml_loss, strength=args.strength, cg_steps=args.cg_steps
+            damped_imaml_loss, strength=args.strength, cg_steps=args.cg_steps
         )
     return meta_loss
 
@@ -47,7 +47,7 @@ def walk_of(
         method: one of `METHODS`.
         net: the architecture.
         state: "params", "inner_lr" and, for Reptile, "squares".
-        args: with `strength` for iMAML and `test_batch` for Reptile.
+        args: with `test_batch`, for Reptile.
     """
     loss_fn = functional_loss(net, F.cross_entropy)
     params, lr = state["params"], state["inner_lr"]
@@ -55,8 +55,6 @@ def walk_of(
         return adam_walk(
             loss_fn, params, state["squares"], lr=lr, batch=args.test_batch
         )
-    if method == "imaml":
-        loss_fn = proximal_loss(loss_fn, params, strength=args.strength)
     if method == "anil":
         lr = head_only(params, lr)
     return descent(loss_fn, params, lr)
