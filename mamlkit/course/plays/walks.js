@@ -211,7 +211,8 @@ export function standing(goal) {
 
 const STYLE_OF_WALKS = `
 .scene { display: grid; gap: 8px 22px; justify-items: center; }
-.paper { position: relative; width: 100%; max-width: 400px; }
+.left { width: 100%; max-width: 400px; }
+.paper { position: relative; }
 .paper svg { width: 100%; height: 100%; overflow: visible; }
 .frame { fill: none; stroke: var(--rule); }
 .family { fill: none; stroke: var(--soft); stroke-dasharray: 4 4; }
@@ -234,7 +235,7 @@ const STYLE_OF_WALKS = `
   transform-origin: left; }
 .track .floor { background: var(--soft); }
 .caption { font-size: 14px; }
-.buttons { display: flex; flex-wrap: wrap; gap: 8px; margin-top: 10px; }
+.buttons { display: flex; flex-wrap: wrap; gap: 8px; margin: 4px 0; }
 .sentence { margin-top: 8px; min-height: 4.4em; }
 @container (min-width: 600px) {
   .scene { grid-template-columns: minmax(0, 400px) minmax(0, 1fr); }
@@ -262,7 +263,8 @@ function render({ model, el }) {
     "the goal. Each step learns from the rewards of the 40 walks before it.");
 
   const scene = add(root, "div", { class: "scene" });
-  const paper = add(scene, "div", { class: "paper" });
+  const left = add(scene, "div", { class: "left" });
+  const paper = add(left, "div", { class: "paper" });
   const svg = add(paper, "svg:svg", { role: "group", "aria-label":
     `The square, the goal, and ${DRAWN} of the ${WALKS} walks. ` +
     "Arrow keys move the goal." });
@@ -304,7 +306,7 @@ function render({ model, el }) {
   const rows = names.map((name) => addRow(name, ""));
   const floor = addRow("standing still", "floor");
 
-  const buttons = add(root, "div", { class: "buttons" });
+  const buttons = add(left, "div", { class: "buttons" });
   const button = (text, onclick, kind = "") => {
     const node = add(buttons, "button", { type: "button", class: kind }, text);
     node.onclick = onclick;
