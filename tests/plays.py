@@ -9,8 +9,8 @@ from unittest import mock
 
 import torch
 
-from mamlkit import Sinusoids, load_glyphs
-from mamlkit.course import figures, plays
+from mamlkit import Sinusoids, load_checkpoint, load_glyphs
+from mamlkit.course import CHECKPOINTS, figures, plays
 from mamlkit.course.plays import stage
 
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
@@ -91,12 +91,19 @@ def sample_gait():
     return (1000 * points).round().to(torch.int16)
 
 
+def sample_policy() -> tuple[dict, list[float]]:
+    """The stored navigation policy, and α of each of its steps."""
+    stored = load_checkpoint(CHECKPOINTS / "navigation.pt")["maml"]
+    return stored["params"], stored["lr"]
+
+
 CALLS = {
     "valley": lambda: plays.valley(sample_waves()),
     "game": lambda: plays.game(load_glyphs("val")[:40]),
     "fit": lambda: plays.fit(),
     "fit_reader": lambda: plays.fit(reader=True),
     "gait": lambda: plays.gait(sample_gait(), torch.arange(8.0).view(4, 2)),
+    "walks": lambda: plays.walks(*sample_policy()),
 }
 
 

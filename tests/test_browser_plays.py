@@ -9,7 +9,13 @@ import pytest
 import torch
 from axe_playwright_python.sync_playwright import Axe
 from browser import complaints, keep
-from plays import CALLS, sample_gait, sample_waves, write_page
+from plays import (
+    CALLS,
+    sample_gait,
+    sample_policy,
+    sample_waves,
+    write_page,
+)
 from playwright.sync_api import expect
 from torch.func import functional_call, grad
 from torch.nn import functional as F
@@ -24,6 +30,7 @@ from mamlkit import (
     functional_loss,
     load_checkpoint,
     meta_loss,
+    rl,
 )
 from mamlkit.course import CHECKPOINTS
 
@@ -712,6 +719,142 @@ def test_it_runs_the_way_that_is_rewarded(opened):
     heard(page, "rewarded for running backward")
 
 
+# The walks
+
+
+def journey(goal, seed):
+    """Walks, parameters and noise from 0 to 3 steps, in double."""
+    params, lrs = sample_policy()
+    params = {k: p.bfloat16().double() for k, p in params.items()}
+    policy, goals = rl.GaussianPolicy(), torch.tensor([goal]).double()
+    loss_fn = rl.policy_loss(policy, rl.naive)
+    rng, again = (torch.Generator().manual_seed(seed) for _ in "ab")
+    found = []
+    for lr in [*lrs, 0.0]:
+        stacked = rl.repeat(params, 1)
+        walks = rl.roll_out(stacked, policy, goals, rollouts=40, generator=rng)
+        noise = torch.randn(100, 40, 2, generator=again, dtype=torch.double)
+        seen = rl.Experience(*(t[0] for t in rl.weigh(walks)))
+        found.append((walks, params, seen.advantages, noise))
+        params = adapt(params, loss_fn, seen, lr=lr)
+    return found
+
+
+@pytest.mark.parametrize("goal", [(0.4, 0.3), (-0.1, 0.02), (-0.5, 0.5)])
+def test_walks_and_steps_in_the_browser_are_those_of_rl(opened, goal):
+    page, found = opened("walks"), journey(goal, seed=3)
+    got = page.evaluate(
+        """([goal, noises]) => {
+        let params = module.unpack(state.weights);
+        return noises.map((noise, i) => {
+          const walks = module.walk(params, noise);
+          const seen = module.judge(walks, goal);
+          const flat = params.flatMap((p) => [...p]);
+          params = module.reinforce(params, walks, seen, state.lr[i] ?? 0);
+          return [[...walks.states], [...seen.rewards], seen.mean, flat,
+            [...module.weigh(walks, seen)]];
+        });
+        }""",
+        [goal, [noise.flatten().tolist() for *_, noise in found]],
+    )
+    close = {"atol": 1e-5, "rtol": 1e-5}
+    for (walks, params, advantages, _), parts in zip(found, got, strict=True):
+        states, rewards, mean, flat, weighed = (
+            torch.tensor(part).double() for part in parts
+        )
+        torch.testing.assert_close(states, walks.states.flatten(), **close)
+        torch.testing.assert_close(rewards, walks.rewards.flatten(), **close)
+        torch.testing.assert_close(weighed, advantages.flatten(), **close)
+        torch.testing.assert_close(mean, rl.total_return(walks)[0], **close)
+        wanted = torch.cat([p.flatten() for p in params.values()])
+        torch.testing.assert_close(flat, wanted, atol=1e-7, rtol=0)
+    assert (found[-1][0].alive == 0).any()  # some walk ended early
+    still = page.evaluate("(goal) => module.standing(goal)", goal)
+    assert still == pytest.approx(-100 * (goal[0] ** 2 + goal[1] ** 2) ** 0.5)
+
+
+def test_the_noise_of_the_walks_is_normal_and_has_a_seed(opened):
+    page = opened("walks")
+    one, again, other = (
+        torch.tensor(page.evaluate(f"[...module.noiseOf({seed})]"))
+        for seed in (1, 1, 2)
+    )
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    for noise in (one, other):  # 8000 numbers; four standard errors
+        assert abs(noise.mean()) < 0.045 and abs(noise.std() - 1) < 0.032
+        assert abs((noise**4).mean() - 3) < 0.45
+        assert abs((noise[1:] * noise[:-1]).mean()) < 0.045
+    assert abs((one * other).mean()) < 0.045  # one seed tells not the next
+
+
+def returns(page):
+    texts = page.locator(".row b").all_inner_texts()
+    return [float(t.replace("−", "-")) for t in texts if t != "–"]
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS)
+def test_a_goal_is_placed_and_steps_lead_to_it(opened, width):
+    options = {"has_touch": True} if width == 390 else {}
+    page = opened("walks", viewport={"width": width, "height": 900}, **options)
+    said = page.locator(".sentence")
+    expect(said).to_contain_text("Goal at x 0.40, y 0.30. Before a step")
+    traces = "[...el.shadowRoot.querySelectorAll('.trace')].map((p) => "
+    traces += "p.getAttribute('d').length)"
+    with no_jump(page):
+        field = page.locator(".field")
+        box = field.bounding_box()
+        place = {"x": box["width"] / 6 + 2, "y": box["height"] / 2}
+        press = field.tap if options else field.click
+        press(position=place)
+        expect(said).to_contain_text("Goal at x −0.49, y 0.00. Before a step")
+        assert page.evaluate("state.goal")[0] == pytest.approx(-0.49, abs=0.02)
+        part = sum(page.evaluate(traces))
+        page.wait_for_timeout(3500)
+        assert sum(page.evaluate(traces)) > 1.3 * part  # they were moving
+    before, still = returns(page)
+    ends = "[...el.shadowRoot.querySelectorAll('.walker')].map((c) => "
+    ends += "c.getAttribute('cx')).join()"
+    first = page.evaluate(ends)
+    one = page.get_by_role("button", name="One step")
+    for n in (1, 2, 3):
+        one.click()
+        expect(said).to_contain_text(f"After {n} step")
+    expect(one).to_be_disabled()
+    found = returns(page)
+    assert found[0] == before and found[-1] == still < -45
+    assert found[1] > still / 2 and found[3] > -10
+    heard(page, "standing still would have −4")
+    page.get_by_role("button", name="Start again").click()
+    expect(said).to_contain_text("Goal at x −0.49, y 0.00. Before a step")
+    expect(one).to_be_enabled()
+    assert len(returns(page)) == 2
+    page.wait_for_timeout(3500)
+    assert page.evaluate(ends) != first  # by another noise
+
+
+def test_the_walks_by_keys(opened):
+    page = opened("walks", reduced_motion="reduce")
+    said = page.locator(".sentence")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("slider", name="goal")).to_be_focused()
+    paths = "[...el.shadowRoot.querySelectorAll('.trace')].map((p) => "
+    paths += "p.getAttribute('d')).join()"
+    blind, before = page.evaluate(paths), returns(page)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Shift+ArrowUp")
+    heard(page, "Goal at x 0.38, y 0.40. Before a step, 40 new walks")
+    assert page.evaluate(paths) == blind  # θ does not see the goal
+    assert returns(page)[1] < before[1]
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    heard(page, "After 1 step, 40 new walks have a mean return of")
+    assert page.evaluate(paths) != blind
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("ArrowDown")
+    expect(said).to_contain_text("Goal at x 0.38, y 0.38. Before a step")
+    expect(page.get_by_role("button", name="One step")).to_be_enabled()
+
+
 def serious(page):
     found = Axe().run(page, options={"preload": False}).response
     return [
@@ -770,6 +913,14 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
     if name == "gait":
         page.get_by_role("button", name="Run", exact=True).click()
         expect(page.locator(".sentence")).to_contain_text("at 10.0 s")
+    if name == "walks":
+        page.get_by_role("button", name="One step").click()
+        expect(page.locator(".sentence")).to_contain_text("After 1 step")
+        walkers = """[...el.shadowRoot.querySelectorAll(".walker")].map((c) =>
+          c.getAttribute("cx")).join()"""
+        drawn = page.evaluate(walkers)
+        page.wait_for_timeout(300)
+        assert page.evaluate(walkers) == drawn
     if name.startswith("fit"):
         page.get_by_role("button", name="Take ten steps").click()
         expect(page.locator(".caption")).to_contain_text("after 10 steps")
@@ -779,7 +930,7 @@ def test_without_motion_nothing_moves_by_itself(opened, name):
 def test_a_play_that_is_taken_away_leaves_nothing_running(opened, name):
     page = opened(name)
     if name != "game":
-        runs = {"valley": "Run MAML", "gait": "Run"}
+        runs = {"valley": "Run MAML", "gait": "Run", "walks": "One step"}
         run = runs.get(name, "Take ten steps")
         page.get_by_role("button", name=run, exact=True).click()
     page.evaluate("leave()")

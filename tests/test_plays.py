@@ -9,7 +9,14 @@ import pytest
 import torch
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 from PIL import Image
-from plays import CALLS, sample_waves, script_of, shown, state_of
+from plays import (
+    CALLS,
+    sample_policy,
+    sample_waves,
+    script_of,
+    shown,
+    state_of,
+)
 from torch.nn import functional as F
 
 from mamlkit import (
@@ -315,3 +322,23 @@ def test_every_rate_of_the_fit_is_the_best_of_a_grid(displayed, key):
 def test_the_gait_refuses_another_shape():
     with pytest.raises(ValueError, match="points must have the shape"):
         plays.gait(torch.zeros(4, 2, 201, 9, 2), torch.zeros(4, 2))
+
+
+def test_the_walks_are_those_of_the_stored_policy_and_small(displayed):
+    html = displayed["walks"][0][0]["text/html"]
+    assert len(html) < 30_000
+    params, lrs = sample_policy()
+    state = state_of(html)
+    data = bytearray(base64.b64decode(state["weights"]))
+    flat = torch.cat([p.flatten() for p in params.values()]).bfloat16()
+    assert torch.equal(torch.frombuffer(data, dtype=torch.bfloat16), flat)
+    assert state["lr"] == lrs
+    alt = displayed["walks"][1][1]["image/png"]["alt"]
+    before, one, three = map(float, re.findall(r"steps? (-[\d.]+)", alt))
+    assert before < -40 and one > before / 2 and three > one
+    assert "standing still has -50.0" in alt
+
+
+def test_the_walks_refuse_a_goal_that_their_square_does_not_have():
+    with pytest.raises(ValueError, match=r"within -0.5 and 0.5 .* \(0.6, 0\)"):
+        plays.walks(*sample_policy(), goal=(0.6, 0))

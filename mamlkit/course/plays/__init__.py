@@ -20,15 +20,17 @@ from mamlkit.course.plays.pictures import (
     show_figures,
     show_fits,
     show_places,
+    show_walks,
 )
 from mamlkit.course.plays.stage import COLOURS, Play, emit, script
 from mamlkit.course.score import keep_game, read_games
 from mamlkit.exercises.progress import somebody_is_there
+from mamlkit.inner import Params
 from mamlkit.models import MLP
 from mamlkit.paths import CHECKPOINTS
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
-__all__ = ["Play", "emit", "fit", "gait", "game", "script", "valley"]
+__all__ = ["Play", "emit", "fit", "gait", "game", "script", "valley", "walks"]
 
 # Chosen as the other two rates were, on validation waves: 0.002 and 0.01
 # leave a larger error after ten steps on ten points. A test looks again.
@@ -234,6 +236,41 @@ def gait(
     }
     _show_live("gait", state, "Let it run")
     show_figures(points / 1000, returns)
+
+
+def walks(
+    params: Params,
+    lrs: list[float],
+    *,
+    goal: tuple[float, float] = (0.4, 0.3),
+) -> None:
+    """Show a point's walks to a goal that the reader places.
+
+    The policy takes 40 walks of at most 100 actions, and adapts to them by
+    one step of REINFORCE at a time, all of it in the browser.
+
+    Args:
+        params: of a `GaussianPolicy` with two layers of 100, as stored.
+        lrs: α of each step.
+        goal: at first, in the square [-0.5, 0.5]².
+
+    Raises:
+        ValueError: the goal is outside the square.
+    """
+    if max(map(abs, goal)) > 0.5:
+        raise ValueError(
+            f"goal must be within -0.5 and 0.5 on both axes, got {goal}"
+        )
+    flat = torch.cat([p.flatten() for p in params.values()]).bfloat16()
+    numbers = flat.view(torch.int16).numpy().astype("<i2")
+    state = {
+        "weights": base64.b64encode(numbers.tobytes()).decode(),
+        "lr": [*lrs],
+        "goal": [*goal],
+        "colours": {"maml": COLOURS["maml"], "goal": COLOURS["pretrained"]},
+    }
+    _show_live("walks", state, "Place the goal")
+    show_walks(params, lrs, goal)
 
 
 def _methods(reader: bool) -> list[dict]:

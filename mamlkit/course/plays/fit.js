@@ -1,7 +1,7 @@
 // The fit: ten points to drag, and what each way of learning makes of them.
 
 import {
-  add, arrow, clamp, drag, line, put, said, slider, stage,
+  add, arrow, clamp, drag, line, put, said, slider, stage, widened,
 } from "./stage.js";
 import { reader } from "./reader.js";
 
@@ -100,7 +100,9 @@ function waves() {
   };
 }
 
-const KINDS = { network, reader, waves };
+const reads = (method) =>
+  reader({ ...method, flat: widened(method.weights) });
+const KINDS = { network, reader: reads, waves };
 
 /** Make a method of the state's list ready for points, steps and a grid. */
 export const fitter = (method) => KINDS[method.kind](method);

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 from torch.nn import functional as F
 
 from mamlkit.course.figures import WIDE, show
@@ -18,6 +18,14 @@ from mamlkit.in_context import InContextLearner
 from mamlkit.inner import Params, adapt, functional_loss
 from mamlkit.models import MLP, Wave
 from mamlkit.objectives import meta_loss
+from mamlkit.rl.policy import (
+    GaussianPolicy,
+    Rollouts,
+    repeat,
+    roll_out,
+    total_return,
+)
+from mamlkit.rl.surrogate import naive, policy_loss, weigh
 from mamlkit.tasks import Batch, Tasks
 
 AMPLITUDES, PHASES = (-0.5, 5.0), (-1.2, 4.4)  # as in `landscape`
@@ -198,6 +206,54 @@ def show_figures(points: Tensor, returns: Tensor) -> None:
         "seconds, rewarded for running forward or backward. How far it has "
         f"come: {', '.join(said)}.",
     )
+
+
+def show_walks(params: Params, lrs: list[float], goal: tuple) -> None:
+    """Picture walks to one goal without a step, after one, and after all."""
+    policy, stacked = GaussianPolicy(), repeat(params, 1)
+    loss_fn, said = policy_loss(policy, naive), []
+    generator = torch.Generator().manual_seed(0)
+    fig, axes = plt.subplots(
+        1, 3, figsize=(WIDE, 2.9), sharey=True, layout="constrained"
+    )
+    panels = dict(zip((0, 1, len(lrs)), axes))
+    for steps, lr in enumerate([*lrs, 0.0]):
+        seen = roll_out(
+            stacked,
+            policy,
+            torch.tensor([goal]),
+            rollouts=40,
+            generator=generator,
+        )
+        found = total_return(seen).item()
+        if steps in panels:
+            count = f"{steps} step" + "s" * (steps != 1)
+            _draw_walks(panels[steps], seen, goal)
+            panels[steps].set_title(f"{count}: {found:.1f}")
+            said.append(f"after {count} {found:.1f}")
+
+        def step(params, experience, lr=lr):
+            return adapt(params, loss_fn, experience, lr=lr)
+
+        stacked = vmap(step)(stacked, weigh(seen))
+    still = -100 * math.hypot(*goal)
+    show(
+        fig,
+        alt="A square with a point's start in the middle, a goal as a star "
+        f"at {goal[0]}, {goal[1]}, and eight of 40 walks. Mean return: "
+        f"{', '.join(said)}; standing still has {still:.1f}.",
+    )
+
+
+def _draw_walks(ax: Axes, seen: Rollouts, goal: tuple) -> None:
+    """Draw eight walks, the start, and the goal as a star."""
+    gone = seen.alive[..., None] == 0
+    for path in seen.states.masked_fill(gone, float("nan"))[0, :8]:
+        ax.plot(*path.T, color=COLOURS["maml"], lw=1, alpha=0.7)
+    ax.plot(*goal, "*", ms=14, color=COLOURS["pretrained"], mec="w", zorder=3)
+    ax.plot(0, 0, "o", ms=6, color="w", mec=BLACK, zorder=3)
+    ax.set(xlim=(-0.75, 0.75), ylim=(-0.75, 0.75), aspect="equal")
+    ax.set(xticks=[-0.5, 0, 0.5], yticks=[-0.5, 0, 0.5])
 
 
 @torch.no_grad()

@@ -1,14 +1,6 @@
 // The transformer of chapter 14: it reads points, and answers without a step.
 // The same numbers as mamlkit.InContextLearner.
 
-/** bfloat16 in base64: each is the upper half of a float32. */
-function widened(text) {
-  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
-  const halves = new Uint16Array(bytes.buffer);
-  const words = Uint32Array.from(halves, (half) => half << 16);
-  return Float64Array.from(new Float32Array(words.buffer));
-}
-
 /** Each row, of `from` numbers, times the weights, plus the bias. */
 function product(rows, from, weights, bias, to) {
   const n = rows.length / from, found = new Float64Array(n * to);
@@ -77,8 +69,7 @@ function grow(rows, more) {
 }
 
 /** Make a method of the fit: (points, steps, grid) => values on the grid. */
-export function reader({ weights, width, layers, heads }) {
-  const flat = widened(weights);
+export function reader({ flat, width, layers, heads }) {
   let at = 0;
   const take = (size) => flat.subarray(at, at += size);
   const linear = (from, to, biased = true) => {

@@ -78,6 +78,14 @@ export function line(xs, ys) {
   return text;
 }
 
+/** bfloat16 in base64: each is the upper half of a float32. */
+export function widened(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  const halves = new Uint16Array(bytes.buffer);
+  const words = Uint32Array.from(halves, (half) => half << 16);
+  return Float64Array.from(new Float32Array(words.buffer));
+}
+
 // Colours -------------------------------------------------------------------
 
 const brush = () => document.createElement("canvas").getContext("2d", {
