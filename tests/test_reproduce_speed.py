@@ -7,6 +7,7 @@ from mamlkit.__main__ import main
 from mamlkit.reproduce import peers, speed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["higher", "torchopt", "jax"])
 @pytest.mark.parametrize("name", speed.PROBLEMS)
 def test_peers_have_our_gradient(name, variant):
@@ -49,6 +50,7 @@ def test_another_gradient_ends_the_run(monkeypatch, factor):
 def test_a_library_that_is_not_installed_is_left_out_and_said(
     monkeypatch, capsys
 ):
+    monkeypatch.setattr(speed.torch, "set_num_threads", lambda count: None)
     monkeypatch.setattr(peers, "find_spec", lambda name: None)
     monkeypatch.setattr(speed, "compare", lambda _, vs: dict.fromkeys(vs, 0.0))
     done = SimpleNamespace(stdout="1.5\n")

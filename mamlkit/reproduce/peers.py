@@ -47,10 +47,11 @@ def with_torchopt(model, criterion, tasks, lr, steps):
     import torchopt
 
     inner = torchopt.MetaSGD(model, lr=lr)
+    # Once: each is a view, and a view of views would grow with the iterations.
+    start = torchopt.extract_state_dict(model, by="reference")
+    rates = torchopt.extract_state_dict(inner, by="reference")
 
     def meta_gradient():
-        start = torchopt.extract_state_dict(model, by="reference")
-        rates = torchopt.extract_state_dict(inner, by="reference")
         for i in range(len(tasks.support.x)):
             support, query = (Batch(b.x[i], b.y[i]) for b in tasks)
             for _ in range(steps):
