@@ -111,7 +111,15 @@ def _parser() -> ArgumentParser:
         "--folder", type=Path, help="of your copies, as for `mamlkit lab`"
     )
     add("doctor", _doctor, "say what a report of a problem needs")
-    add("render", _render, "store outputs in notebooks/", chapters="*")
+    render = add(
+        "render", _render, "store outputs in notebooks/", chapters="*"
+    )
+    render.add_argument(
+        "--stale",
+        action="store_true",
+        help="run nothing: list chapters whose helper code changed since, and "
+        "which functions; exit code 1 if there are any",
+    )
     html = add("html", _html, "write the course as a site to build/html/")
     html.add_argument(
         "--repository",
@@ -170,11 +178,17 @@ def _doctor(_args: Namespace) -> int:
     return int(not doctor.report())
 
 
-def _render(args: Namespace) -> None:
+def _render(args: Namespace) -> int:
     from mamlkit.course.chapters import find_chapters
     from mamlkit.publish import render
 
-    render.render(find_chapters(args.chapters))
+    chapters = find_chapters(args.chapters)
+    if args.stale:
+        lines = render.stale(chapters)
+        print("\n".join(lines) or "No helper code changed.")
+        return int(bool(lines))
+    render.render(chapters)
+    return 0
 
 
 def _html(args: Namespace) -> None:

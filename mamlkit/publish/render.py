@@ -17,6 +17,7 @@ from nbformat import NotebookNode
 
 from mamlkit.course.chapters import code_cells, code_hash, folds, read
 from mamlkit.paths import BUILD, ROOT, replacing
+from mamlkit.publish import helpers
 from mamlkit.publish.report import failed
 from mamlkit.publish.runner import execute
 
@@ -94,10 +95,21 @@ def take_outputs(nb: NotebookNode, executed: NotebookNode) -> None:
         language_info={"name": "python"},
         mamlkit={
             "code": code_hash(nb),
+            "helpers": helpers.helpers(nb),
             "torch": torch.__version__.partition("+")[0],
             "date": f"{date.today():%Y-%m-%d}",
         },
     )
+
+
+def stale(chapters: Sequence[Path]) -> list[str]:
+    """List chapters whose helper code changed since they were rendered.
+
+    Returns:
+        a line a chapter: its name, and the definitions that differ.
+    """
+    found = {path.stem: helpers.changed(read(path)) for path in chapters}
+    return [f"{k}: {', '.join(names)}" for k, names in found.items() if names]
 
 
 def output_faults(nb: NotebookNode, size: int) -> list[str]:

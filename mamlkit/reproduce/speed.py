@@ -1,9 +1,10 @@
-"""How long a second-order meta-iteration takes, against `higher`.
+"""How long a second-order meta-iteration takes, against other libraries.
 
 Every variant runs in a process of its own, and the variants take turns, so
 that a slow moment of the machine hits all of them. Reported are medians over
 the rounds and their ratio to `higher` (https://github.com/facebookresearch/
-higher), which adapts to one task after the other.
+higher), which adapts to one task after the other. TorchOpt and JAX are timed
+where they are installed. In the same run all gradients are compared.
 """
 
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
 from functools import partial
 from statistics import median
 
@@ -21,15 +23,19 @@ from mamlkit.gradient import gradient_of
 from mamlkit.inner import functional_loss
 from mamlkit.models import CNN, MLP
 from mamlkit.objectives import meta_loss
-from mamlkit.reproduce import write_result
+from mamlkit.reproduce import peers, write_result
 from mamlkit.tasks import Batch, Sinusoids, Tasks
 
-# name -> (inner steps, threads, variants)
+OURS = ("loop", "vmap", "compiled")
+VARIANTS = ("higher", "torchopt", *OURS, "jax")
+# name -> (inner steps, threads)
 PROBLEMS = {
-    "sinusoid_1_step": (1, 1, ("higher", "loop", "vmap", "compiled")),
-    "sinusoid_5_steps": (5, 1, ("higher", "loop", "vmap", "compiled")),
-    "omniglot_1_step": (1, 2, ("higher", "loop", "vmap", "compiled")),
+    "sinusoid_1_step": (1, 1),
+    "sinusoid_5_steps": (5, 1),
+    "omniglot_1_step": (1, 2),
 }
+# Of two gradients in float32, |g - ours| / |ours|.
+AGREE = 1e-3
 
 # Without this glibc hands large tensors back to the system, which zeroes their
 # pages anew at every iteration, which batched tasks pay for most.
@@ -67,28 +73,8 @@ def problem(name: str) -> tuple[nn.Module, nn.Module, Tasks, float]:
     return CNN(5), nn.CrossEntropyLoss(), Tasks(support, query), 0.4
 
 
-def with_higher(model, criterion, tasks, lr, steps):
-    """One meta-iteration's gradient with `higher`, task by task."""
-    import higher
-
-    inner = torch.optim.SGD(model.parameters(), lr=lr)
-
-    def meta_gradient():
-        for i in range(len(tasks.support.x)):
-            support, query = (Batch(b.x[i], b.y[i]) for b in tasks)
-            with higher.innerloop_ctx(
-                model, inner, copy_initial_weights=False
-            ) as (fast, optimizer):
-                for _ in range(steps):
-                    optimizer.step(criterion(fast(support.x), support.y))
-                loss = criterion(fast(query.x), query.y)
-                (loss / len(tasks.support.x)).backward()
-
-    return meta_gradient
-
-
 def with_ours(model, criterion, tasks, lr, steps, variant):
-    """The same with `meta_loss`."""
+    """One meta-iteration's gradient with `meta_loss`."""
     loss_fn = functional_loss(model, criterion)
     objective = partial(
         meta_loss,
@@ -111,22 +97,82 @@ def with_ours(model, criterion, tasks, lr, steps, variant):
     return meta_gradient
 
 
-def measure(name: str, variant: str, seconds: float = 3.0) -> float:
-    """Median milliseconds of a meta-iteration, Adam's update included."""
-    steps, threads, _ = PROBLEMS[name]
-    torch.set_num_threads(threads)
+def prepare(name: str, variant: str) -> tuple[Callable, Callable]:
+    """Make a variant of a problem, in the state that all begin from.
+
+    Args:
+        name: of `PROBLEMS`.
+        variant: of `VARIANTS`; its library is installed.
+
+    Returns:
+        two functions without arguments: the first returns the meta-gradient
+        as one vector, in the order of the model's parameters; the second does
+        a whole meta-iteration, Adam's update included.
+    """
+    steps, _ = PROBLEMS[name]
     model, criterion, tasks, lr = problem(name)
-    if variant == "higher":
-        gradient = with_higher(model, criterion, tasks, lr, steps)
+    if variant == "jax":
+        by_name, iteration = peers.with_jax(model, criterion, tasks, lr, steps)
+
+        def jax_vector():
+            grads = by_name()
+            names = [name for name, _ in model.named_parameters()]
+            parts = [torch.tensor(grads[name].tolist()) for name in names]
+            return torch.cat([part.flatten() for part in parts])
+
+        return jax_vector, iteration
+    if variant in OURS:
+        add = with_ours(model, criterion, tasks, lr, steps, variant)
     else:
-        gradient = with_ours(model, criterion, tasks, lr, steps, variant)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+        with_peer = getattr(peers, f"with_{variant}")
+        add = with_peer(model, criterion, tasks, lr, steps)
+    # TorchOpt exchanges the model's parameters for adapted ones.
+    params = list(model.parameters())
+    optimizer = torch.optim.Adam(params, lr=1e-3, fused=True)
+
+    def vector():
+        optimizer.zero_grad()
+        add()
+        return torch.cat([p.grad.flatten() for p in params])
 
     def iteration():
         optimizer.zero_grad()
-        gradient()
+        add()
         optimizer.step()
 
+    return vector, iteration
+
+
+def compare(name: str, variants: Sequence[str]) -> dict[str, float]:
+    """Compare the variants' first meta-gradients with our loop's.
+
+    Returns:
+        variant -> |g - ours| / |ours|.
+
+    Raises:
+        ValueError: a gradient is another one.
+    """
+    ours = prepare(name, "loop")[0]()
+    found = {}
+    for variant in variants:
+        gradient = prepare(name, variant)[0]()
+        found[variant] = float((gradient - ours).norm() / ours.norm())
+        # Not `>`, which lets NaN pass.
+        if not found[variant] < AGREE:
+            raise ValueError(
+                f"{name}: the gradient of {variant} differs from ours by "
+                f"{found[variant]:.1e} of its length, more than {AGREE}"
+            )
+    return found
+
+
+def measure(name: str, variant: str, seconds: float = 3.0) -> float:
+    """Median milliseconds of a meta-iteration, Adam's update included."""
+    _, threads = PROBLEMS[name]
+    torch.set_num_threads(threads)
+    if variant == "jax":
+        peers.use_threads(threads)
+    _, iteration = prepare(name, variant)
     for _ in range(3):
         iteration()
     times, end = [], time.perf_counter() + seconds
@@ -140,8 +186,15 @@ def measure(name: str, variant: str, seconds: float = 3.0) -> float:
 def run(args: Namespace) -> None:
     """Let the variants take turns; write speed.json."""
     begun, rows = time.perf_counter(), []
+    absent = peers.missing(VARIANTS)
+    if absent:
+        print(f"left out, as not installed: {', '.join(absent)}", flush=True)
+    variants = [v for v in VARIANTS if v not in absent]
     for name in args.problems:
-        steps, threads, variants = PROBLEMS[name]
+        _, threads = PROBLEMS[name]
+        # As those who measure, so that they find compiled what this compiles.
+        torch.set_num_threads(threads)
+        differences = compare(name, variants)
         found = {variant: [] for variant in variants}
         for _ in range(args.rounds):
             for variant in variants:
@@ -169,11 +222,15 @@ def run(args: Namespace) -> None:
                     "paper": None,
                     "times_faster_than_higher": round(base / middle, 2),
                     "threads": threads,
+                    "gradient_differs_by": float(
+                        f"{differences[variant]:.1e}"
+                    ),
                 }
             )
             print(
                 f"{rows[-1]['name']:28s} {middle:9.2f} ms  "
-                f"{base / middle:6.1f} x",
+                f"{base / middle:6.1f} x  "
+                f"gradient differs by {differences[variant]:.0e}",
                 flush=True,
             )
     write_result(
