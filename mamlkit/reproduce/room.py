@@ -11,6 +11,7 @@ Rothfuss et al. 2019, Fig. 4.
 
 from argparse import ArgumentParser, Namespace
 from functools import partial
+from itertools import product
 
 import torch
 from torch import Tensor
@@ -131,9 +132,9 @@ def climb(method: str, horizon: int) -> tuple[float, float, list[list[float]]]:
     at = BEGIN
     while True:
         here = META_LRS.index(at[0]), INNER_LRS.index(at[1])
-        moves = [(-1, 0), (1, 0)]
-        if method != "joint":
-            moves += [(0, -1), (0, 1)]
+        sideways = (0,) if method == "joint" else (-1, 0, 1)
+        moves = [*product((-1, 0, 1), sideways)]
+        moves.remove((0, 0))
         near = [(here[0] + i, here[1] + j) for i, j in moves]
         if any(
             not (0 <= i < len(META_LRS) and 0 <= j < len(INNER_LRS))
