@@ -22,6 +22,7 @@ EXPERIMENTS = (
     "features",
     "budgets",
     "inner_products",
+    "room",
     "navigation",
     "cheetah",
     "speed",

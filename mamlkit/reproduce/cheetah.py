@@ -24,7 +24,7 @@ from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.inner import Params, adapt
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import write_result
-from mamlkit.reproduce.intervals import student_interval
+from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.rl import (
     GaussianPolicy,
     lvc,
@@ -252,19 +252,6 @@ def gait(args: Namespace, params: Params, lrs: list[float]) -> dict:
     return {"points": points, "returns": reached}
 
 
-def row_of_seeds(name: str, values: Tensor) -> dict:
-    """Summarise one return per training as a row of a result file."""
-    mean, half = student_interval(values)
-    return {
-        "name": name,
-        "value": round(mean, 2),
-        "interval": round(half, 2),
-        "n": len(values),
-        "paper": None,
-        "seeds": [round(v, 2) for v in values.tolist()],
-    }
-
-
 def rows_of(prefix: str, states: list[dict]) -> list[dict]:
     """Rows of one kind of start: both directions, each, and per seed."""
     rows = []
@@ -273,7 +260,7 @@ def rows_of(prefix: str, states: list[dict]) -> list[dict]:
     views["backward_"] = found[..., 1]
     for view, values in views.items():
         for step, each in enumerate(values.T):
-            row = row_of_seeds(f"{view}{prefix}return_after_{step}", each)
+            row = row_of_trainings(f"{view}{prefix}return_after_{step}", each)
             if not view and prefix in PAPER:
                 row["paper"] = PAPER[prefix][step]
             rows.append(row)

@@ -37,6 +37,25 @@ def student_interval(values: Tensor) -> tuple[float, float]:
     return values.double().mean().item(), STUDENT[n - 2] * error
 
 
+def row_of_trainings(name: str, values: Tensor, digits: int = 2) -> dict:
+    """Summarise one number per training as a row of a result file.
+
+    Args:
+        name: what was measured.
+        values: shape (trainings,).
+        digits: to which all numbers are rounded.
+    """
+    mean, half = student_interval(values)
+    return {
+        "name": name,
+        "value": round(mean, digits),
+        "interval": round(half, digits),
+        "n": len(values),
+        "paper": None,
+        "seeds": [round(v, digits) for v in values.tolist()],
+    }
+
+
 def bootstrap_interval(
     first: Tensor, second: Tensor | None = None, *, draws: int = 5_000
 ) -> tuple[float, float, float]:
