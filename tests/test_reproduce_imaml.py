@@ -14,6 +14,7 @@ from mamlkit.reproduce.imaml import damped_imaml_loss
 
 def test_on_bowls_it_is_closed_form():
     """Free steps, one pull, and a solve with the doubled, damped λ."""
+
     # L = a/2 (p - c)²; with α = 0.1 a free step multiplies p - c by 1 - αa.
     def loss_fn(params, batch):
         return (batch.x / 2 * (params["p"] - batch.y) ** 2).sum()

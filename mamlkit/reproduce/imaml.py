@@ -1,11 +1,11 @@
 """iMAML as its authors' code trains it, which is not what their paper says.
 
 In the paper the inner loss is tied to θ by λ, and conjugate gradients solve
-(I + H/λ) x = g. In the code (aravindr93/imaml_dev) the inner steps are free
-and one step pulls back at the end; what is solved is (2 I + H/(λ + 10)) x = g,
-and at test nothing pulls. It matters: where the inner steps end, the CNN's H has
-eigenvalues below -λ, so that I + H/λ is not positive definite, as it would be
-at a minimum of the tied loss, and conjugate gradients lead astray.
+(I + H/λ) x = g. In the code (aravindr93/imaml_dev) the inner steps are free,
+one step pulls back at the end, (2 I + H/(λ + 10)) x = g is solved, and at test
+nothing pulls. It matters: where the inner steps end, the CNN's H can have
+eigenvalues below -λ. Then I + H/λ is not positive definite, as it would be at
+a minimum of the tied loss, and conjugate gradients lead astray.
 """
 
 from torch import Tensor, no_grad
