@@ -36,7 +36,7 @@ def package(tmp_path, monkeypatch):
 @pytest.fixture
 def nb(package):
     nb = new_notebook(cells=[new_code_cell(CELL + "check(adapt(1))")])
-    nb.metadata["mamlkit"] = {"helpers": helpers.helpers(nb)}
+    nb.metadata["mamlkit"] = {"helpers": helpers.stamp(nb)}
     assert helpers.changed(nb) == []
     return nb
 
@@ -47,7 +47,7 @@ def test_a_chapter_reaches_what_it_names_and_no_more(nb):
         "mamlkit.inner:RATE",
         "mamlkit.inner:adapt",
     ]
-    assert list(nb.metadata.mamlkit.helpers) == wanted
+    assert list(helpers.helpers(nb)) == wanted
 
 
 @pytest.mark.parametrize(

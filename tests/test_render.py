@@ -51,7 +51,7 @@ def test_render_keeps_what_a_reader_sees_and_nothing_else(course):
     assert render.output_faults(nb, len(first)) == []
     made = nb.metadata["mamlkit"]
     assert made["torch"] == torch.__version__.split("+")[0]
-    assert made["helpers"] == helpers.helpers(nb) != {}
+    assert made["helpers"] == helpers.stamp(nb) != {}
     assert abs(date.fromisoformat(made["date"]) - date.today()).days < 2
     assert [c.source for c in nb.cells] == [c.source for c in before.cells]
     assert [c.id for c in nb.cells] == [c.id for c in before.cells]

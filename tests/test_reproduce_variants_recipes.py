@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from mamlkit import MLP, Batch, Episodes, adapt, functional_loss, proximal_loss
+from mamlkit import MLP, Batch, Episodes, adapt, functional_loss
 from mamlkit.reproduce import methods, reptile, untrained
 
 ARGS = Namespace(
@@ -157,14 +157,10 @@ def test_each_method_adapts_as_it_was_trained(net):
     support = Batch(tasks.support.x[0], tasks.support.y[0])
     loss_fn = functional_loss(net, F.cross_entropy)
     plain = adapt(params, loss_fn, support, lr=0.3, steps=2)
-    tied = proximal_loss(loss_fn, params, strength=2.0)
-    pulled = adapt(params, tied, support, lr=0.3, steps=2)
-    for method in ("learned", "fixed", "fomaml"):
+    # iMAML's authors pull back in training only.
+    for method in ("learned", "fixed", "fomaml", "imaml"):
         found = ends(method, net, support)
         assert all(torch.equal(found[k], plain[k]) for k in plain)
-    found = ends("imaml", net, support, strength=2.0)
-    torch.testing.assert_close(found, pulled)
-    assert not torch.equal(pulled["4.weight"], plain["4.weight"])
     found = ends("anil", net, support)
     for name, p in params.items():
         moved = not torch.equal(found[name], p)

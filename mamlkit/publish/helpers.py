@@ -78,9 +78,23 @@ def helpers(nb: NotebookNode) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def stamp(nb: NotebookNode) -> dict[str, str]:
+    """Pack `helpers` for a notebook's metadata: a line for each module."""
+    packed: dict[str, str] = {}
+    for key, digits in helpers(nb).items():
+        module, name = key.split(":")
+        packed[module] = f"{packed.get(module, '')} {name} {digits}".strip()
+    return packed
+
+
 def changed(nb: NotebookNode) -> list[str]:
     """List the definitions that differ from those of the stored outputs."""
-    old, new = nb.metadata.get("mamlkit", {}).get("helpers", {}), helpers(nb)
+    old, new = {}, helpers(nb)
+    stamped = nb.metadata.get("mamlkit", {}).get("helpers", {})
+    for module, line in stamped.items():
+        words = line.split()
+        for name, digits in zip(words[::2], words[1::2]):
+            old[f"{module}:{name}"] = digits
     return sorted(k for k in old.keys() | new if old.get(k) != new.get(k))
 
 

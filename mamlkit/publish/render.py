@@ -95,7 +95,7 @@ def take_outputs(nb: NotebookNode, executed: NotebookNode) -> None:
         language_info={"name": "python"},
         mamlkit={
             "code": code_hash(nb),
-            "helpers": helpers.helpers(nb),
+            "helpers": helpers.stamp(nb),
             "torch": torch.__version__.partition("+")[0],
             "date": f"{date.today():%Y-%m-%d}",
         },
