@@ -5,8 +5,8 @@ Compared are the derivatives of the expected inner step (DiCE, LVC), those of
 the sampled one (E-MAML), the naive ones and none at all, beside joint
 training and an untrained policy. Every method has rates of its own, found by
 climbing a grid on trainings and walks that no test uses, and takes the θ of
-its best update. The noise of the meta-gradients is measured by horizon, as in
-Rothfuss et al. 2019, Fig. 4.
+its best update. The noise of the meta-gradients, by which Rothfuss et al. 2019
+explain their ranking, is measured by horizon.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -110,7 +110,7 @@ def chosen(snapshots: dict[int, Params], horizon: int) -> list[dict]:
 
 
 def climb(method: str, horizon: int) -> tuple[float, float, list[list[float]]]:
-    """Find β and α in training that are better than all their neighbours.
+    """Find β and α in training that no neighbour on the grid betters.
 
     Joint training takes no inner step: its α stays.
 
