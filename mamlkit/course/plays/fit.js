@@ -1,7 +1,7 @@
 // The fit: ten points to drag, and what each way of learning makes of them.
 
 import {
-  add, arrow, clamp, drag, line, put, said, slider, stage, widened,
+  add, arrow, clamp, drag, line, plane, put, said, slider, stage, widened,
 } from "./stage.js";
 import { reader } from "./reader.js";
 
@@ -117,11 +117,8 @@ export function error(values, truth) {
 
 const STYLE_OF_FIT = `
 .scene { display: grid; gap: 6px 18px; }
-.paper { position: relative; }
-.paper svg { width: 100%; height: 100%; overflow: visible; }
-.frame { fill: none; stroke: var(--rule); }
 .zero { stroke: var(--rule); }
-.field { fill: transparent; touch-action: pan-y; }
+.field { touch-action: pan-y; }
 .hidden { fill: none; stroke: var(--truth); stroke-width: 9; opacity: .28;
   stroke-linecap: round; }
 .curve { fill: none; stroke-width: 3; stroke-linejoin: round; }
@@ -161,7 +158,6 @@ const STYLE_OF_FIT = `
 `;
 
 const DASHES = ["", "9 5", "2 5", "12 4 2 4", "16 3 2 3 2 3"];
-const MARGIN = { left: 26, right: 4, top: 4, bottom: 20 };
 const TOP_ERROR = 6; // at which a bar is full
 
 function normal() {
@@ -192,17 +188,12 @@ function render({ model, el }) {
       "takes no step: it reads the points." : ""));
 
   const scene = add(root, "div", { class: "scene" });
-  const paper = add(scene, "div", { class: "paper" });
-  const svg = add(paper, "svg:svg", { role: "group",
-    "aria-label": "The points and the curves. Arrow keys move a point, " +
-      "Delete takes it away." });
-  const axes = add(svg, "svg:g", { "aria-hidden": "true" });
-  const field = add(svg, "svg:rect", { class: "field" });
-  const clip = `clip-${Math.random().toString(36).slice(2)}`;
-  const visible = add(add(add(svg, "svg:defs"), "svg:clipPath", { id: clip }),
-    "svg:rect");
-  const curves = add(svg, "svg:g", { "clip-path": `url(#${clip})`,
-    "aria-hidden": "true" });
+  const ticks = [-4, -2, 0, 2, 4];
+  const { svg, under, drawn: curves, px, py, back, layout, press } = plane(
+    scene, { label: "The points and the curves. Arrow keys move a point, " +
+      "Delete takes it away.", x: [...X, ticks], y: [...Y, ticks],
+      high: (wide) => Math.round(clamp(wide * 0.72, [260, 380])),
+      margin: { left: 26, right: 4, top: 4, bottom: 20 } });
   const hidden = add(curves, "svg:path", { class: "hidden" });
   const lines = methods.map(({ key }, i) => add(curves, "svg:path",
     { class: "curve", style: `stroke:var(--${key});stroke-dasharray:` +
@@ -276,14 +267,6 @@ function render({ model, el }) {
     here.say(`The hidden wave is ${box.checked ? "shown" : "not shown"}.`);
   };
   const sentence = add(root, "p", { class: "sentence" });
-
-  // Places on the paper and in pixels.
-  let width = 0, tall = 0;
-  const px = (at) => MARGIN.left + width * (at - X[0]) / (X[1] - X[0]);
-  const py = (at) => MARGIN.top + tall * (Y[1] - at) / (Y[1] - Y[0]);
-  const fromPx = (u, v) => [
-    clamp(X[0] + (X[1] - X[0]) * (u - MARGIN.left) / width, X),
-    clamp(Y[1] - (Y[1] - Y[0]) * (v - MARGIN.top) / tall, Y)];
 
   let errors = [];
   const draw = here.frame(() => {
@@ -372,7 +355,7 @@ function render({ model, el }) {
         handles.children[held].focus({ preventScroll: true });
         return [px(x[held]), py(y[held])];
       },
-      move: (u, v) => moveTo(held, fromPx(u, v)),
+      move: (u, v) => moveTo(held, back(u, v)),
       drop: () => model.save_changes(),
     });
     node.addEventListener("keydown", (event) => {
@@ -390,10 +373,8 @@ function render({ model, el }) {
         clamp(y[i] + 0.1 * way[1], Y)]);
     });
   }
-  field.addEventListener("click", (event) => {
-    if (x.length >= MAX_POINTS) return;
-    const corner = svg.getBoundingClientRect();
-    place(...fromPx(event.clientX - corner.left, event.clientY - corner.top));
+  press((at, up) => {
+    if (x.length < MAX_POINTS) place(at, up);
   });
 
   function setSteps(value) {
@@ -420,28 +401,14 @@ function render({ model, el }) {
   rest();
 
   here.every(() => {
-    const wide = Math.floor(paper.clientWidth);
-    if (wide < 60) return; // not laid out yet
-    const high = Math.round(clamp(wide * 0.72, [260, 380]));
-    paper.style.height = `${high}px`;
-    width = wide - MARGIN.left - MARGIN.right;
-    tall = high - MARGIN.top - MARGIN.bottom;
-    const inside = { x: MARGIN.left, y: MARGIN.top, width, height: tall };
-    put(field, inside);
-    put(visible, inside);
-    axes.replaceChildren();
-    put(add(axes, "svg:rect", { class: "frame" }), inside);
-    put(add(axes, "svg:path", { class: "zero" }),
-      { d: `M${MARGIN.left} ${py(0)}h${width}` });
-    for (let at = -4; at <= 4; at += 2) {
-      put(add(axes, "svg:text", { class: "soft" }, said(at, 0)),
-        { x: px(at), y: high - 4, "text-anchor": "middle" });
-      put(add(axes, "svg:text", { class: "soft" }, said(at, 0)),
-        { x: MARGIN.left - 5, y: py(at) + 4, "text-anchor": "end" });
-    }
-    put(add(axes, "svg:text", {}, "x"), { x: px(5) - 2, y: high - 4,
-      "text-anchor": "end" });
-    put(add(axes, "svg:text", {}, "y"), { x: MARGIN.left - 5, y: py(5.4),
+    const box = layout();
+    if (!box) return;
+    const { x: left, y: top, width, height: tall } = box;
+    add(under, "svg:path", { class: "zero",
+      d: `M${left} ${py(0)}h${width}` });
+    put(add(under, "svg:text", {}, "x"), { x: px(5) - 2,
+      y: top + tall + 16, "text-anchor": "end" });
+    put(add(under, "svg:text", {}, "y"), { x: left - 5, y: py(5.4),
       "text-anchor": "end" });
     draw();
   });

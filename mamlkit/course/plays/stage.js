@@ -19,6 +19,10 @@ p { margin: 0; }
 svg, canvas { display: block; }
 svg text { fill: var(--ink); font-size: 13px; }
 svg .soft { fill: var(--soft); }
+.plane { position: relative; }
+.plane svg { width: 100%; height: 100%; overflow: visible; }
+.plane .frame { fill: none; stroke: var(--rule); }
+.plane .field { fill: transparent; }
 /* What is only looked at lets a press through to the field beneath. */
 svg [aria-hidden] { pointer-events: none; }
 button { font: inherit; font-size: 14px; color: inherit; cursor: pointer;
@@ -286,4 +290,58 @@ export function slider(parent, { name, min, max, step, value, tell, turn }) {
   input.show = (number) => { input.value = number; show(); };
   show();
   return input;
+}
+
+/**
+ * A plane in a frame with ticks, to draw on and to press.
+ *
+ * `x` and `y` are [low, high, ticks]; `margin` is left, right, top and bottom
+ * in pixels. `high(wide)` says how high it is. Returns svg; under, axes that
+ * are drawn anew in each layout; drawn, cut at the frame; px, py and back(u,
+ * v), from places to pixels and back; layout(), which draws the axes and
+ * returns the frame's box, or null before the page is laid out; and
+ * press(pressed), called with the place of a click.
+ */
+export function plane(parent, { label, x, y, margin, high }) {
+  const paper = add(parent, "div", { class: "plane" });
+  const svg = add(paper, "svg:svg", { role: "group", "aria-label": label });
+  const under = add(svg, "svg:g", { "aria-hidden": "true" });
+  const field = add(svg, "svg:rect", { class: "field" });
+  const id = `clip-${Math.random().toString(36).slice(2)}`;
+  const cut = add(add(add(svg, "svg:defs"), "svg:clipPath", { id }),
+    "svg:rect");
+  const drawn = add(svg, "svg:g", { "clip-path": `url(#${id})`,
+    "aria-hidden": "true" });
+  let width = 0, height = 0;
+  const px = (at) => margin.left + width * (at - x[0]) / (x[1] - x[0]);
+  const py = (at) => margin.top + height * (y[1] - at) / (y[1] - y[0]);
+  const back = (u, v) => [
+    clamp(x[0] + (x[1] - x[0]) * (u - margin.left) / width, x),
+    clamp(y[1] - (y[1] - y[0]) * (v - margin.top) / height, y)];
+  const tick = (text, place) =>
+    put(add(under, "svg:text", { class: "soft" }, text), place);
+
+  function layout() {
+    const wide = Math.floor(paper.clientWidth), tall = high(wide);
+    if (wide < 60) return null;
+    paper.style.height = `${tall}px`;
+    width = wide - margin.left - margin.right;
+    height = tall - margin.top - margin.bottom;
+    const box = { x: margin.left, y: margin.top, width, height };
+    put(field, box);
+    put(cut, box);
+    under.replaceChildren();
+    add(under, "svg:rect", { class: "frame", ...box });
+    const digits = (at) => Number.isInteger(at) ? 0 : 1;
+    for (const at of x[2]) tick(said(at, digits(at)),
+      { x: px(at), y: tall - 4, "text-anchor": "middle" });
+    for (const at of y[2]) tick(said(at, digits(at)),
+      { x: margin.left - 5, y: py(at) + 4, "text-anchor": "end" });
+    return box;
+  }
+  const press = (pressed) => field.addEventListener("click", (event) => {
+    const corner = svg.getBoundingClientRect();
+    pressed(...back(event.clientX - corner.left, event.clientY - corner.top));
+  });
+  return { svg, under, drawn, px, py, back, layout, press };
 }

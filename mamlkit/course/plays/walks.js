@@ -2,7 +2,7 @@
 // and gradient steps on its own walks. The numbers of mamlkit.rl.
 
 import {
-  add, arrow, clamp, drag, line, put, said, stage, widened,
+  add, arrow, clamp, drag, line, plane, put, said, stage, widened,
 } from "./stage.js";
 
 const WALKS = 40, HORIZON = 100, DISCOUNT = 0.99, DRAWN = 8;
@@ -212,11 +212,10 @@ export function standing(goal) {
 const STYLE_OF_WALKS = `
 .scene { display: grid; gap: 8px 22px; justify-items: center; }
 .left { width: 100%; max-width: 400px; }
-.paper { position: relative; }
-.paper svg { width: 100%; height: 100%; overflow: visible; }
-.frame { fill: none; stroke: var(--rule); }
 .family { fill: none; stroke: var(--soft); stroke-dasharray: 4 4; }
-.field { fill: transparent; cursor: crosshair; }
+.field { cursor: crosshair; }
+.past { fill: none; stroke: var(--rule); stroke-width: 1.6;
+  stroke-linejoin: round; }
 .trace { fill: none; stroke: var(--maml); stroke-width: 1.6; opacity: .8;
   stroke-linejoin: round; }
 .walker { fill: var(--maml); stroke: var(--paper); stroke-width: 1.5; }
@@ -242,7 +241,7 @@ const STYLE_OF_WALKS = `
 }
 @container (max-width: 480px) { .sentence { min-height: 7.3em; } }
 `;
-const MARGIN = 22, TOP_COST = 70; // at which a bar is full
+const TOP_COST = 70; // at which a bar is full
 const STAR = Array.from({ length: 10 }, (_, i) => {
   const far = i % 2 ? 4.5 : 11, turn = Math.PI * (i / 5 - 0.5);
   return [far * Math.cos(turn), far * Math.sin(turn)].map((v) => v.toFixed(1));
@@ -251,7 +250,7 @@ const STAR = Array.from({ length: 10 }, (_, i) => {
 function render({ model, el }) {
   const start = unpack(model.get("weights")), rates = model.get("lr");
   let goal = [...model.get("goal")], seed = 1;
-  let params, walks, seen, step, means, at = HORIZON, playing = 0;
+  let params, walks, seen, past, step, means, at = HORIZON, playing = 0;
 
   const here = stage(el, { name: "walks", style: STYLE_OF_WALKS,
     label: "The walks: place the goal, and take gradient steps",
@@ -264,19 +263,14 @@ function render({ model, el }) {
 
   const scene = add(root, "div", { class: "scene" });
   const left = add(scene, "div", { class: "left" });
-  const paper = add(left, "div", { class: "paper" });
-  const svg = add(paper, "svg:svg", { role: "group", "aria-label":
-    `The square, the goal, and ${DRAWN} of the ${WALKS} walks. ` +
-    "Arrow keys move the goal." });
-  const axes = add(svg, "svg:g", { "aria-hidden": "true" });
-  const field = add(svg, "svg:rect", { class: "field" });
-  const clip = `clip-${Math.random().toString(36).slice(2)}`;
-  const visible = add(add(add(svg, "svg:defs"), "svg:clipPath", { id: clip }),
-    "svg:rect");
-  const drawn = add(svg, "svg:g", { "clip-path": `url(#${clip})`,
-    "aria-hidden": "true" });
+  const { svg, under, drawn, px, py, back, layout, press } = plane(left, {
+    label: `The square, the goal, and ${DRAWN} of the ${WALKS} walks. ` +
+      "Arrow keys move the goal.", x: [...SEEN, [-0.5, 0, 0.5]],
+    y: [...SEEN, [-0.5, 0, 0.5]], high: (wide) => wide,
+    margin: { left: 26, right: 10, top: 10, bottom: 26 } });
   const many = (tag, attributes) => Array.from({ length: DRAWN }, () =>
     add(drawn, tag, attributes));
+  const pasts = many("svg:path", { class: "past" });
   const traces = many("svg:path", { class: "trace" });
   const walkers = many("svg:circle", { class: "walker", r: 5 });
   const middle = add(drawn, "svg:circle", { class: "start", r: 5 });
@@ -314,6 +308,7 @@ function render({ model, el }) {
   };
   const more = button("One step", () => {
     params = reinforce(params, walks, seen, rates[step]);
+    past = { walks, seen };
     step += 1;
     look(seed + 1);
     run();
@@ -321,21 +316,22 @@ function render({ model, el }) {
   button("Start again", () => { begin(seed + 1); run(); });
   const sentence = add(root, "p", { class: "sentence" });
 
-  let width = 0;
-  const px = (x) => MARGIN + width * (x - SEEN[0]) / (SEEN[1] - SEEN[0]);
-  const py = (y) => MARGIN + width * (SEEN[1] - y) / (SEEN[1] - SEEN[0]);
-  const fromPx = (u, v) => [u - MARGIN, MARGIN + width - v].map((p) =>
-    clamp(SEEN[0] + (SEEN[1] - SEEN[0]) * p / width, GOALS));
-
+  function way(walked, k, last) { // in pixels: all xs, all ys
+    const xs = [], ys = [];
+    for (let t = 0; t <= last; t++) {
+      const [from, i] = t < HORIZON ? [walked.states, (k * HORIZON + t) * 2]
+        : [walked.ends, 2 * k];
+      xs.push(px(from[i]));
+      ys.push(py(from[i + 1]));
+    }
+    return [xs, ys];
+  }
   const draw = here.frame(() => {
     for (let k = 0; k < DRAWN; k++) {
-      const last = Math.min(Math.floor(at), seen.lengths[k]), xs = [], ys = [];
-      for (let t = 0; t <= last; t++) {
-        const [from, i] = t < HORIZON ? [walks.states, (k * HORIZON + t) * 2]
-          : [walks.ends, 2 * k];
-        xs.push(px(from[i]));
-        ys.push(py(from[i + 1]));
-      }
+      put(pasts[k], { d: past ? line(...way(past.walks, k,
+        past.seen.lengths[k])) : "" });
+      const [xs, ys] = way(walks, k,
+        Math.min(Math.floor(at), seen.lengths[k]));
       put(traces[k], { d: line(xs, ys) });
       put(walkers[k], { cx: xs.at(-1), cy: ys.at(-1) });
     }
@@ -359,7 +355,8 @@ function render({ model, el }) {
       c.toUpperCase())}, ${WALKS} new walks have a mean return of ` +
       `${said(means[step], 1)}, and ${reached} of them reach the goal; ` +
       `standing still would have ${said(standing(goal), 1)}. ` +
-      `${DRAWN} of the walks are drawn. ${next}`;
+      `${DRAWN} of the walks are drawn` +
+      `${past ? ", in grey those before the step" : ""}. ${next}`;
   }
   const told = () => here.say(inWords);
   function value() {
@@ -372,7 +369,7 @@ function render({ model, el }) {
     value();
   }
   function begin(next) {
-    [params, step, means] = [start, 0, []];
+    [params, past, step, means] = [start, null, 0, []];
     look(next);
   }
   function rest() {
@@ -398,7 +395,7 @@ function render({ model, el }) {
   }
   // Without a step the walks are those of θ, wherever the goal is.
   function moveTo(place) {
-    goal = place;
+    goal = place.map((v) => clamp(v, GOALS));
     if (step) begin(seed + 1);
     else value();
     rest();
@@ -409,39 +406,24 @@ function render({ model, el }) {
     model.save_changes();
   }
   drag(star, svg, { take: () => [px(goal[0]), py(goal[1])],
-    move: (u, v) => moveTo(fromPx(u, v)), drop: keep });
+    move: (u, v) => moveTo(back(u, v)), drop: keep });
   star.addEventListener("keydown", (event) => {
-    const way = arrow(event);
-    if (!way) return;
-    moveTo(goal.map((v, i) => clamp(v + 0.02 * way[i], GOALS)));
+    const ways = arrow(event);
+    if (!ways) return;
+    moveTo(goal.map((v, i) => v + 0.02 * ways[i]));
     keep();
   });
-  field.addEventListener("click", (event) => {
-    const corner = svg.getBoundingClientRect();
-    moveTo(fromPx(event.clientX - corner.left, event.clientY - corner.top));
+  press((x, y) => {
+    moveTo([x, y]);
     keep();
     run();
   });
 
   here.every(() => {
-    const wide = Math.floor(paper.clientWidth);
-    if (wide < 60) return; // not laid out yet
-    paper.style.height = `${wide}px`;
-    width = wide - 2 * MARGIN;
-    const inside = { x: MARGIN, y: MARGIN, width, height: width };
-    put(field, inside);
-    put(visible, inside);
-    axes.replaceChildren();
-    put(add(axes, "svg:rect", { class: "frame" }), inside);
-    put(add(axes, "svg:rect", { class: "family" }), { x: px(GOALS[0]),
-      y: py(GOALS[1]), width: px(GOALS[1]) - px(GOALS[0]),
-      height: px(GOALS[1]) - px(GOALS[0]) });
-    for (const v of [-0.5, 0, 0.5]) {
-      put(add(axes, "svg:text", { class: "soft" }, said(v, v ? 1 : 0)),
-        { x: px(v), y: wide - 5, "text-anchor": "middle" });
-      put(add(axes, "svg:text", { class: "soft" }, said(v, v ? 1 : 0)),
-        { x: MARGIN - 4, y: py(v) + 4, "text-anchor": "end" });
-    }
+    if (!layout()) return;
+    const side = px(GOALS[1]) - px(GOALS[0]);
+    add(under, "svg:rect", { class: "family", x: px(GOALS[0]),
+      y: py(GOALS[1]), width: side, height: side });
     draw();
   });
   begin(seed);
