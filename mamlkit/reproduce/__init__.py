@@ -66,7 +66,7 @@ def write_result(
         experiment: file name without ending.
         settings: everything that another run would need.
         seed: of the training.
-        seconds: training time.
+        seconds: training time; 0 if it was not measured.
         curve: (iteration, value) pairs.
         rows: as made by `row`.
         folder: where to write.

@@ -10,7 +10,6 @@ inner step's surrogate is LVC (`--surrogate naive` is the authors'), α and the
 KL of an update are larger, and velocities are scaled (see `observe`).
 """
 
-import time
 from argparse import ArgumentParser, Namespace
 from functools import partial
 
@@ -18,13 +17,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.func import vmap
-from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.inner import Params, adapt
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import write_result
 from mamlkit.reproduce.intervals import row_of_trainings
+from mamlkit.reproduce.policy_training import train_policy
 from mamlkit.rl import (
     GaussianPolicy,
     lvc,
@@ -90,8 +89,7 @@ def train(args: Namespace, name: str, seed: int) -> dict:
     """Train "maml" or "pretrained" (jointly), resumably.
 
     Returns:
-        the checkpoint: params, curve (reached return of each update), and
-        seconds.
+        the checkpoint, see `train_policy`.
     """
     settings = {
         "rollouts": args.rollouts,
@@ -99,49 +97,27 @@ def train(args: Namespace, name: str, seed: int) -> dict:
         "max_kl": args.max_kl,
         "surrogate": args.surrogate,
     }
-    path = BUILD / "reproduce" / f"cheetah_{name}_{seed}.pt"
     policy, params = policy_of(seed)
     generator = torch.Generator().manual_seed(seed)
-    state = {
-        "settings": settings,
-        "params": params,
-        "curve": [],
-        "seconds": 0.0,
-        "generator": generator.get_state(),
-    }
-    if path.exists():
-        state = load_checkpoint(path, settings)
-        generator.set_state(state["generator"])
-    gather = runners(args, policy, args.rollouts, generator)
-    begun, saved_at = time.perf_counter() - state["seconds"], state["seconds"]
-    done = len(state["curve"])
-    progress = tqdm(
-        range(done, args.iterations),
-        initial=done,
-        total=args.iterations,
-        desc=f"{name} {seed}",
-        mininterval=5,
+    update = partial(
+        meta_trpo_step,
+        policy=policy,
+        goals=DIRECTIONS,
+        lr=args.inner_lr,
+        generator=generator,
+        steps=int(name == "maml"),
+        gather=runners(args, policy, args.rollouts, generator),
+        max_kl=args.max_kl,
+        surrogate=SURROGATES[args.surrogate],
     )
-    for i in progress:
-        state["params"], reached = meta_trpo_step(
-            state["params"],
-            policy,
-            DIRECTIONS,
-            lr=args.inner_lr,
-            generator=generator,
-            steps=int(name == "maml"),
-            gather=gather,
-            max_kl=args.max_kl,
-            surrogate=SURROGATES[args.surrogate],
-        )
-        state["curve"].append(round(reached.item(), 2))
-        state["seconds"] = time.perf_counter() - begun
-        state["generator"] = generator.get_state()
-        progress.set_postfix(reached=f"{reached:.0f}", refresh=False)
-        if i + 1 == args.iterations or state["seconds"] - saved_at > 20:
-            save_checkpoint(path, state)
-            saved_at = state["seconds"]
-    return state
+    return train_policy(
+        BUILD / "reproduce" / f"cheetah_{name}_{seed}.pt",
+        params,
+        update,
+        iterations=args.iterations,
+        generator=generator,
+        settings=settings,
+    )
 
 
 def returns(

@@ -7,12 +7,10 @@ training and evaluation seeds. The number of updates, the smaller α after the
 first step, and every α of the baselines, are chosen on other goals.
 """
 
-import time
 from argparse import ArgumentParser, Namespace
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.paths import BUILD, CHECKPOINTS
@@ -23,6 +21,7 @@ from mamlkit.reproduce.judge_navigation import (
     choices,
     judge,
 )
+from mamlkit.reproduce.policy_training import train_policy
 from mamlkit.rl import (
     GaussianPolicy,
     meta_trpo_step,
@@ -77,41 +76,19 @@ def train(args: Namespace, name: str, seed: int) -> dict:
     """Train "maml", "pretrained" or "oracle", resumably.
 
     Returns:
-        the checkpoint: params, snapshots of them, curve, seconds and those
-        of all threads' work.
+        the checkpoint, see `train_policy`.
     """
     settings = {"tasks": args.tasks, "inner_lr": args.inner_lr}
-    path = BUILD / "reproduce" / f"navigation_{name}_{seed}.pt"
     torch.manual_seed(seed)
     policy = Oracle() if name == "oracle" else GaussianPolicy()
     generator = torch.Generator().manual_seed(seed)
     params = {k: p.detach() for k, p in policy.named_parameters()}
     params.pop("goal", None)
-    state = {
-        "settings": settings,
-        "params": params,
-        "snapshots": {},
-        "curve": [],
-        "seconds": 0.0,
-        "cpu_seconds": 0.0,  # unlike the clock, blind to busy neighbours
-        "generator": generator.get_state(),
-    }
-    if path.exists():
-        state = load_checkpoint(path, settings)
-        generator.set_state(state["generator"])
-    begun, saved_at = time.perf_counter() - state["seconds"], state["seconds"]
-    cpu_begun = time.process_time() - state["cpu_seconds"]
-    progress = tqdm(
-        range(len(state["curve"]), args.iterations),
-        initial=len(state["curve"]),
-        total=args.iterations,
-        desc=f"{name} {seed}",
-        mininterval=5,
-    )
-    for i in progress:
+
+    def update(params):
         goals = sample_goals(args.tasks, generator=generator)
-        state["params"], reached = meta_trpo_step(
-            state["params"],
+        return meta_trpo_step(
+            params,
             policy,
             goals,
             lr=args.inner_lr,
@@ -119,17 +96,17 @@ def train(args: Namespace, name: str, seed: int) -> dict:
             steps=int(name == "maml"),
             told={"goal": goals} if name == "oracle" else None,
         )
-        state["curve"].append(round(reached.item(), 3))
-        state["seconds"] = time.perf_counter() - begun
-        state["cpu_seconds"] = time.process_time() - cpu_begun
-        state["generator"] = generator.get_state()
-        progress.set_postfix(reached=f"{reached:.2f}", refresh=False)
-        if i + 1 in SNAPSHOTS[name]:
-            state["snapshots"][i + 1] = state["params"]
-        if i + 1 == args.iterations or state["seconds"] - saved_at > 20:
-            save_checkpoint(path, state)
-            saved_at = state["seconds"]
-    return state
+
+    return train_policy(
+        BUILD / "reproduce" / f"navigation_{name}_{seed}.pt",
+        params,
+        update,
+        iterations=args.iterations,
+        generator=generator,
+        settings=settings,
+        keep=SNAPSHOTS[name],
+        digits=3,
+    )
 
 
 def judged(args: Namespace, name: str, seed: int) -> dict:
