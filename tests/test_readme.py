@@ -52,14 +52,19 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
     )
     table = results_table(tmp_path).splitlines()
     assert len(table) == 3
-    assert table[2].endswith("| 0.67 | 0.12 ± 0.04 |  | 7 |")
+    assert table[2].endswith("| 0.67 | 0.12 ± 0.04 |  |  | 7 |")
     (tmp_path / "omniglot_5way_1shot.json").write_text(
         '{"rows": [{"name": "accuracy", "value": 98, "interval": 0.5, '
         '"n": 9, "paper": 98.7}, {"name": "accuracy_non_transductive", '
         '"value": 95.5, "interval": 0.5, "n": 9, "paper": null}]}'
     )
     last = results_table(tmp_path).splitlines()[-1]
-    assert last.endswith("| 98.7 ± 0.4 | 98.00 ± 0.50 | 95.50 | 9 |")
+    assert last.endswith("| 98.7 ± 0.4 | 98.00 ± 0.50 |  | 95.50 | 9 |")
+    (tmp_path / "omniglot_untrained_5way_1shot.json").write_text(
+        '{"rows": [{"name": "untrained_accuracy", "value": 60.5}]}'
+    )
+    last = results_table(tmp_path).splitlines()[-1]
+    assert last.endswith("| 98.00 ± 0.50 | 60.50 | 95.50 | 9 |")
 
 
 @pytest.fixture

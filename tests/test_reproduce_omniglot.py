@@ -298,6 +298,14 @@ def test_every_method_can_be_judged_again_from_its_checkpoint(
     assert found[:, -1].mean().item() == pytest.approx(rows["accuracy"])
 
 
+def test_the_floor_alone_is_that_of_a_training(run):
+    alone = run("--model", "mlp", "--floor")
+    assert alone["experiment"] == "omniglot_untrained_mlp_5way_1shot"
+    beside = run("--model", "mlp", "--method", "fixed", "--queries", "1")
+    assert alone["rows"] == [beside["rows"][-1]]
+    assert alone["settings"]["untrained"] == beside["settings"]["untrained"]
+
+
 def test_the_pace_is_the_time_of_an_iteration(run, monkeypatch):
     seen, clock = [], iter([0.0, 5.0, 10.0, 25.0] * 3)
     monkeypatch.setattr(training.time, "process_time", lambda: next(clock))

@@ -122,6 +122,29 @@ PAPER_INTERVALS = {
 }
 
 
+def floor_of(experiment: str, name: str, folder: Path) -> str:
+    """Say what an untrained network reaches with its own best rate.
+
+    The row is in the same file, or in one of the same ways and shots.
+    """
+    ways = re.search(r"(mlp_)?(\d+way_\dshot)", experiment)
+    places = [
+        (experiment, f"untrained_{name.removeprefix('pretrained_')}"),
+        (experiment, f"random_{name.removeprefix('pretrained_')}"),
+    ]
+    if ways:
+        like = f"{ways[1] or ''}{ways[2]}"
+        places.append((f"omniglot_untrained_{like}", "untrained_accuracy"))
+        places.append((f"omniglot_fixed_{like}", "untrained_accuracy"))
+    for file, row in places:
+        path = folder / f"{file}.json"
+        if path.exists():
+            for found in json.loads(path.read_text())["rows"]:
+                if found["name"] == row:
+                    return f"{found['value']:.2f}"
+    return ""
+
+
 def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
     """Make the table of published and own numbers that exist.
 
@@ -130,8 +153,8 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
         short: only the rows of `SHORT`.
     """
     lines = [
-        "| experiment | paper | ours | alone | tasks |",
-        "|---|---|---|---|---|",
+        "| experiment | paper | ours | untrained | alone | tasks |",
+        "|---|---|---|---|---|---|",
     ]
     for label, experiment, name in TABLE:
         path = folder / f"{experiment}.json"
@@ -150,7 +173,8 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
             alone = f"{rows['accuracy_non_transductive']['value']:.2f}"
         # An interval over trainings counts those, and not tasks.
         count = f"{row['n']}{' trainings' * ('seeds' in row)}"
-        columns = label, paper, ours, alone, count
+        floor = floor_of(experiment, name, folder)
+        columns = label, paper, ours, floor, alone, count
         lines.append(f"| {' | '.join(columns)} |")
     return "\n".join(lines)
 

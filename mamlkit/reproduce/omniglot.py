@@ -96,6 +96,11 @@ def arguments(parser: ArgumentParser) -> None:
         help="do not test: add what validation says, under --name, to "
         "omniglot_choices.json",
     )
+    instead(
+        "--floor",
+        action="store_true",
+        help="do not train: judge the untrained network alone",
+    )
 
 
 def complete(args: Namespace) -> Namespace:
@@ -108,7 +113,10 @@ def complete(args: Namespace) -> Namespace:
         known |= VARIANTS[method] | BY_TASK.get((method, *task), {})
     given = {k: v for k, v in vars(args).items() if v is not None}
     infix = "mlp_" if model == "mlp" else ""
-    infix += f"{method}_" if method != "learned" else ""
+    if args.floor:
+        infix = f"untrained_{infix}"
+    elif method != "learned":
+        infix += f"{method}_"
     name = f"omniglot_{infix}{args.ways}way_{args.shots}shot"
     if args.refit:
         known["start"] = CHECKPOINTS / f"{name}.pt"
@@ -140,7 +148,7 @@ def choose_steps(
 
 def settings_of(args: Namespace) -> dict[str, Any]:
     """Keep of the flags what another run would need."""
-    left_out = ("command", "experiment", "start", "choose")
+    left_out = ("command", "experiment", "start", "choose", "floor")
     kept = {
         k: v
         for k, v in vars(args).items()
@@ -214,6 +222,18 @@ def run(args: Namespace) -> None:
     """Train, choose the inner steps, test; write the result and weights."""
     args = complete(args)
     torch.set_num_threads(args.threads)
+    if args.floor:
+        floor, rule = judge_untrained(args)
+        path = write_result(
+            args.name,
+            settings=settings_of(args) | {"untrained": rule},
+            seed=args.seed,
+            seconds=0.0,
+            curve=[],
+            rows=[floor],
+        )
+        print(path.read_text())
+        return
     net, state, history = train(args)
     before = state.pop("before")
     walk = walk_of(args.method, net, state, args)
