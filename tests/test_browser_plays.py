@@ -284,6 +284,57 @@ def test_the_map_follows_a_slider_within_two_frames(opened):
     assert best < other
 
 
+def carry(page, handle, ways, up=0):
+    """Take hold with a finger, Chrome's own touches, and move it aside."""
+    client = page.context.new_cdp_session(page)
+    box = handle.bounding_box()
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    for kind, dx in (("Start", 0), *(("Move", w) for w in ways)):
+        lift = up * dx / ways[-1]
+        points = [{"x": x + dx, "y": y - lift}]
+        client.send(
+            "Input.dispatchTouchEvent",
+            {"type": f"touch{kind}", "touchPoints": points},
+        )
+        page.wait_for_timeout(30)
+    client.send(
+        "Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []}
+    )
+
+
+@pytest.mark.parametrize(
+    "name, handle, place",
+    [
+        ("fit", ".point circle.body", "state.points.y[0]"),
+        ("walks", ".goal", "state.goal[1]"),
+        ("valley", ".theta circle.body", "state.theta[1]"),
+    ],
+)
+def test_a_finger_carries_a_handle_and_not_the_page(
+    opened, name, handle, place
+):
+    page = opened(name, viewport={"width": 390, "height": 900}, has_touch=True)
+    page.evaluate("document.body.style.paddingBottom = '2000px'")
+    before = page.evaluate(place)
+    ways = [*range(4, 41, 4)]
+    carry(page, page.locator(handle).first, ways, up=40)
+    page.wait_for_timeout(100)
+    assert page.evaluate(place) > before + 0.1
+    assert page.evaluate("scrollY") == 0
+
+
+def test_on_a_phone_a_walk_is_in_sight_of_its_buttons(opened):
+    page = opened("valley", viewport={"width": 390, "height": 844})
+    plane = page.locator(".plane").bounding_box()
+    run = page.get_by_role("button", name="Run").first.bounding_box()
+    assert run["y"] + run["height"] - plane["y"] < 600
+    page.set_viewport_size({"width": 1000, "height": 844})
+    steps = page.get_by_role("slider", name="inner steps").bounding_box()
+    page.wait_for_timeout(100)
+    run = page.get_by_role("button", name="Run").first.bounding_box()
+    assert run["y"] > steps["y"]
+
+
 def test_a_finger_moves_theta_and_still_scrolls_the_page(opened):
     phone = {"width": 390, "height": 700}
     page = opened("valley", viewport=phone, has_touch=True)
@@ -295,21 +346,7 @@ def test_a_finger_moves_theta_and_still_scrolls_the_page(opened):
       el.shadowRoot.querySelector(selector)).touchAction"""
     assert page.evaluate(touch, ".theta") == "none"
     assert page.evaluate(touch, ".field") == "pan-y"
-    # Chrome's own touches: take θ, and carry it.
-    client = page.context.new_cdp_session(page)
-    box = page.locator(".theta circle.body").bounding_box()
-    x, y = box["x"] + 13, box["y"] + 13
-    for kind, dx in (
-        ("Start", 0),
-        ("Move", -40),
-        ("Move", -80),
-        ("End", None),
-    ):
-        points = [] if dx is None else [{"x": x + dx, "y": y}]
-        client.send(
-            "Input.dispatchTouchEvent",
-            {"type": f"touch{kind}", "touchPoints": points},
-        )
+    carry(page, page.locator(".theta circle.body"), [-40, -80])
     page.wait_for_timeout(100)
     assert page.evaluate("state.theta[0]") < theta[0] - 1
     assert page.evaluate("scrollY") == 0

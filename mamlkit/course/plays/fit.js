@@ -322,6 +322,9 @@ function render({ model, el }) {
     while (handles.children.length > x.length) handles.lastChild.remove();
     while (handles.children.length < x.length) addHandle();
     speak(what);
+    keep();
+  }
+  function keep() {
     model.set("points", { x: [...x], y: [...y] });
     model.save_changes();
   }
@@ -356,7 +359,7 @@ function render({ model, el }) {
         return [px(x[held]), py(y[held])];
       },
       move: (u, v) => moveTo(held, back(u, v)),
-      drop: () => model.save_changes(),
+      drop: keep,
     });
     node.addEventListener("keydown", (event) => {
       const i = index();
@@ -369,8 +372,10 @@ function render({ model, el }) {
         return;
       }
       const way = arrow(event);
-      if (way) moveTo(i, [clamp(x[i] + 0.1 * way[0], X),
+      if (!way) return;
+      moveTo(i, [clamp(x[i] + 0.1 * way[0], X),
         clamp(y[i] + 0.1 * way[1], Y)]);
+      keep();
     });
   }
   press((at, up) => {

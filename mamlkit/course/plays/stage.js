@@ -238,6 +238,10 @@ export function stage(el, { name, label, style, colours, speaks = true }) {
  */
 export function drag(node, frame, { take, move, drop }) {
   let held = null, off = [0, 0];
+  // `touch-action` alone lets the page scroll away with what is held.
+  if (node.classList.contains("grab"))
+    node.addEventListener("touchstart", (event) => event.preventDefault(),
+      { passive: false });
   const place = (event) => {
     const box = frame.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];

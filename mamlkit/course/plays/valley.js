@@ -381,8 +381,9 @@ function render({ model, el }) {
     turn: (v) => { steps = v; setting(() => times(steps)); } });
 
   // The outer loop walks θ, in three ways.
-  add(root, "p", { class: "or" }, "Or let an outer loop walk θ downhill:");
-  const outer = add(root, "div", { class: "outer" });
+  const below = add(root, "div");
+  add(below, "p", { class: "or" }, "Or let an outer loop walk θ downhill:");
+  const outer = add(below, "div", { class: "outer" });
   const controls = METHODS.map(({ key, name, mark }) => {
     const who = add(outer, "span", { class: "who" });
     const swatch = add(who, "svg:svg", { viewBox: "0 0 34 16",
@@ -656,6 +657,9 @@ function render({ model, el }) {
     plane.style.height = `${tall}px`;
     const beside = scene.clientWidth > 1.5 * wide;
     panels.style.height = beside ? `${tall}px` : "";
+    // On a phone a walk must be in sight of its buttons.
+    const above = beside ? sliders : left;
+    if (below.previousElementSibling !== above) above.after(below);
     put(field, { x: MARGIN.left, y: MARGIN.top, width, height });
     if (resized) {
       const dots = Math.min(2, devicePixelRatio || 1);
