@@ -173,13 +173,23 @@ def budget_faults(nb, path: Path) -> list[str]:
 
 def prediction_faults(nb, path: Path) -> list[str]:
     """List predictions that guard nothing, and guards without a prediction."""
-    faults, guarded, asked = [], set(), []
+    faults, guarded, asked, open_ = [], set(), [], False
     revealed = {key for c in code_cells(nb) for key, _ in keyed(c, "reveal")}
     for number, cell in enumerate(nb.cells):
         if cell.cell_type == "markdown":
             if re.search("predict, then run", cell.source, re.I):
                 faults.append(f"cell {number}: a prediction guards nothing")
+            open_ = open_ and not re.search(r"^#{2,3} ", cell.source, re.M)
             continue
+        # A claim says what came out, so it stays shut as long as a prediction
+        # of its section may still be unanswered.
+        answers = open_ and "claim" in calls(cell.source)
+        if answers and not has_tag(cell, "hide-output"):
+            faults.append(
+                f"cell {number}: a claim tells the answer of a prediction "
+                "above it; tag it hide-output"
+            )
+        open_ = open_ or "predict" in calls(cell.source)
         for key, call in keyed(cell, "predict"):
             asked.append(key)
             if not re.fullmatch(rf"{int(path.name[:2])}[a-z]", key):
@@ -196,7 +206,7 @@ def prediction_faults(nb, path: Path) -> list[str]:
                 )
             guarded |= {c.id for c in below}
         if has_tag(cell, "hide-output"):
-            if cell.id not in guarded:
+            if cell.id not in guarded and not answers:
                 faults.append(f"cell {number}: no predict() guards it")
             if not has_tag(cell, "hide-input"):
                 faults.append(

@@ -263,7 +263,7 @@ def new_form(make_chapter):
     by_id["setup"].metadata.tags.append("hide-input")
     for key in ("claim", "loose"):
         by_id[key].source = "# A claim\n" + by_id[key].source
-        by_id[key].metadata = nbformat.from_dict(FOLDED)
+        by_id[key].metadata = nbformat.from_dict(SHUT)
     asked = [
         ("ask", '# Question\npredict("3a", "?", ["x", "y"])', FOLDED),
         ("shown", "# Answer\nprint(1)", SHUT),
@@ -339,6 +339,10 @@ def too_many_lines(cells):
         (set_tags("shown", "hide-input"), "code cell 1 below it"),
         (set_tags("shown", "hide-output"), "tagged hide-output alone"),
         (set_tags("told", *SHUT["tags"]), "no predict() guards it"),
+        (
+            set_source("told", 'reveal("3a", 0, "")\nclaim("It is.", True)'),
+            "a claim tells the answer",
+        ),
         (set_source("last", "report_claims(SCALE)"), "count predictions()"),
         (
             set_source("work", 'predict("3a", "?", [])'),
