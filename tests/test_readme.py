@@ -65,6 +65,12 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
     )
     last = results_table(tmp_path).splitlines()[-1]
     assert last.endswith("| 98.00 ± 0.50 | 60.50 | 95.50 | 9 |")
+    (tmp_path / "navigation.json").write_text(
+        '{"rows": [{"name": "return_after_1", "value": -2, "interval": 0.5, '
+        '"n": 3, "tasks": 40, "seeds": [-1, -2, -3], "paper": -3.2}]}'
+    )
+    last = results_table(tmp_path).splitlines()[-1]
+    assert last.endswith("| -3.2 | -2.00 ± 0.50 |  |  | 3 trainings × 40 |")
 
 
 @pytest.fixture

@@ -3,7 +3,11 @@
 import pytest
 import torch
 
-from mamlkit.reproduce.intervals import bootstrap_interval, student_interval
+from mamlkit.reproduce.intervals import (
+    bootstrap_interval,
+    row_of_trainings_and_tasks,
+    student_interval,
+)
 
 
 @pytest.mark.parametrize("n", [3, 5])
@@ -25,6 +29,18 @@ def draw(g, seeds=8, spread=1.0):
     task = 10 * torch.randn(1, 200, generator=g)
     seed = spread * torch.randn(seeds, 1, generator=g)
     return 50 + task + seed + torch.randn(seeds, 200, generator=g)
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 5.0])
+def test_three_trainings_and_their_tasks_are_both_covered(spread):
+    g = torch.Generator().manual_seed(0)
+    rows = [
+        row_of_trainings_and_tasks("x", draw(g, 3, spread)) for _ in range(500)
+    ]
+    hits = [abs(row["value"] - 50) <= row["interval"] for row in rows]
+    assert 0.935 < sum(hits) / 500 < 0.995
+    assert rows[0]["n"] == 3 and rows[0]["tasks"] == 200
+    assert sum(rows[0]["seeds"]) / 3 == pytest.approx(rows[0]["value"], 1e-4)
 
 
 def test_the_bootstrap_covers_seeds_and_tasks():

@@ -238,6 +238,10 @@ def test_the_command_writes_returns_choices_and_weights(small, tmp_path):
     assert both[0] != both[1]
     mean = rows["return_after_1"]["value"]
     assert mean == pytest.approx(sum(both) / 2, abs=2e-4)
+    # Two trainings know their spread badly, and the interval says so.
+    spread = 12.706 * abs(both[0] - both[1]) / 2
+    assert rows["return_after_1"]["interval"] > spread
+    assert rows["return_after_1"]["seeds"] == pytest.approx(both, abs=2e-4)
     assert rows["return_after_1"]["paper"] == -11.68
     assert rows["pretrained_return_after_2"]["paper"] == -11.72
     assert len(result["settings"]["cpu_seconds"]) == 2

@@ -171,8 +171,10 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
             paper += f" ± {PAPER_INTERVALS[experiment]}"
         if "accuracy_non_transductive" in rows:
             alone = f"{rows['accuracy_non_transductive']['value']:.2f}"
-        # An interval over trainings counts those, and not tasks.
+        # An interval over trainings counts those, and tasks if both.
         count = f"{row['n']}{' trainings' * ('seeds' in row)}"
+        if "seeds" in row and "tasks" in row:
+            count += f" × {row['tasks']}"
         floor = floor_of(experiment, name, folder)
         columns = label, paper, ours, floor, alone, count
         lines.append(f"| {' | '.join(columns)} |")

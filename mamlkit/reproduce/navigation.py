@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce.intervals import row_of_trainings_and_tasks
 from mamlkit.reproduce.judge_navigation import (
     OTHER_GOALS,
+    RATES,
     TABLE_4,
     choices,
     judge,
@@ -116,7 +118,11 @@ def judged(args: Namespace, name: str, seed: int) -> dict:
         what `judge` does, and of a training its curve and its seconds;
         stored too, so that an interrupted run repeats no judging.
     """
-    settings = {"test_seeds": args.test_seeds, "iterations": args.iterations}
+    settings = {
+        "test_seeds": args.test_seeds,
+        "iterations": args.iterations,
+        "rates": RATES,
+    }
     path = BUILD / "reproduce" / f"navigation_{name}_{seed}_judged.pt"
     if path.exists():
         return load_checkpoint(path, settings)
@@ -145,14 +151,16 @@ def run(args: Namespace) -> None:
     rows, chosen = [], {}
     for name, states in found.items():
         kind = "" if name == "maml" else f"{name}_"
-        groups = {kind: torch.stack([s["test"] for s in states]).mean(0)}
+        tests = torch.stack([s["test"] for s in states])
+        for step, values in enumerate(tests.unbind(-1)):
+            label = f"{kind}return_after_{step}"
+            both = row_of_trainings_and_tasks(label, values)
+            rows.append(both | {"paper": PAPER[kind][step]})
         for seed, state in zip(seeds, states):
-            groups[f"{kind}seed{seed}_"] = state["test"]
             chosen[f"{kind}seed{seed}"] = state["chosen"]
-        for prefix, group in groups.items():
-            for step, value in enumerate(group.T):
-                paper = PAPER[kind][step] if prefix == kind else None
-                rows.append(row(f"{prefix}return_after_{step}", value, paper))
+            for step, value in enumerate(state["test"].T):
+                label = f"{kind}seed{seed}_return_after_{step}"
+                rows.append(row(label, value))
     oracle, goals = train(args, "oracle", args.seed)["params"], the_40_goals()
     generator = torch.Generator().manual_seed(2_000_001)
     told = repeat(oracle, 40) | {"goal": goals}
