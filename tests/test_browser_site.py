@@ -416,16 +416,20 @@ def test_fingers_hit_what_they_mean(phone, built_site, name):
 def test_what_goes_on_fades_at_that_edge(phone, built_site):
     opened = touched_in(phone, built_site, CHAPTERS[4].stem)
     opened.evaluate(UNFOLD)
-    wide = opened.locator("article pre.goes-on.right:not(.left)").first
+    right = """[...document.querySelectorAll("article :is(pre, .formula)")]
+        .every(e => e.matches(".goes-on.right")
+            === (e.scrollWidth > e.clientWidth + 1))"""
+    opened.wait_for_function(right)
     fades = "e => getComputedStyle(e).maskImage"
-    shut = wide.evaluate_handle("e => e")
-    assert "gradient" in shut.evaluate(fades)
-    shut.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
-    opened.wait_for_function("e => e.matches('.left:not(.right)')", arg=shut)
-    # What fits does not fade.
+    wide = opened.locator("article pre.goes-on").first.element_handle()
+    assert "gradient" in wide.evaluate(fades)
+    wide.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    opened.wait_for_function("e => e.matches('.left:not(.right)')", arg=wide)
+    wide.evaluate("e => { e.scrollLeft = 0; }")
     opened.set_viewport_size({"width": 1440, "height": 900})
-    opened.wait_for_function("e => !e.matches('.goes-on')", arg=shut)
-    assert shut.evaluate(fades) == "none"
+    opened.wait_for_function(right)
+    fits = opened.locator("article pre:not(.goes-on)").first
+    assert fits.evaluate(fades) == "none"
 
 
 @each_mode

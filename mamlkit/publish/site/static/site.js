@@ -57,7 +57,8 @@ for (const frame of frames) {
   sizes.observe(frame);
   frame.addEventListener("scroll", () => fade(frame), { passive: true });
 }
-document.fonts.ready.then(() => frames.forEach(fade));
+// Letters that arrive late are wider or narrower than those before them.
+document.fonts.addEventListener("loadingdone", () => frames.forEach(fade));
 
 // On paper: light, and open where a reader could not open it -----------------
 
