@@ -313,6 +313,165 @@ def test_the_first_page_leads_to_the_search(page, built_site):
     opened.keyboard.press("Escape")
 
 
+def test_excerpts_of_the_search_are_text(page, built_site):
+    opened = opened_in(page, built_site, CHAPTERS[4].stem)
+    excerpt = opened.evaluate(
+        """Search.makeSearchSummary(
+        document.documentElement.outerHTML, ["differentiate"], "")
+        .textContent"""
+    )
+    assert excerpt.startswith("Differentiate through learning")
+    heading = opened.locator("article section section[id]").first
+    place = f"#{heading.get_attribute('id')}"
+    words = opened.evaluate(
+        """place => Search.htmlToText(
+        document.documentElement.outerHTML, place)""",
+        place,
+    )
+    assert words.startswith(heading.locator("h2").inner_text().rstrip("#"))
+
+
+# On a phone ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def phone(browser, built_site):
+    """A page that is touched, and over which nothing hovers."""
+    context = browser.new_context(
+        offline=True,
+        viewport=PHONE,
+        has_touch=True,
+        is_mobile=True,
+        reduced_motion="reduce",
+    )
+    page = context.new_page()
+    page.complaints = complaints(page, built_site.as_uri())
+    page.goto((built_site / f"{CHAPTERS[5].stem}.html").as_uri())
+    assert page.evaluate("matchMedia('(hover: none)').matches")
+    yield page
+    context.close()
+
+
+def touched_in(phone, folder, name):
+    phone.complaints.clear()
+    phone.set_viewport_size(PHONE)
+    phone.goto((folder / f"{name}.html").as_uri())
+    return phone
+
+
+@pytest.mark.parametrize("name", ["index", "search", NAMES[7], NAMES[-1]])
+def test_menus_open_and_close_by_touch(phone, built_site, name):
+    opened = touched_in(phone, built_site, name)
+    for which, beside in (("primary", (380, 600)), ("secondary", (10, 600))):
+        button = opened.locator(f".{which}-toggle:visible")
+        drawer = opened.locator(f"#pst-{which}-sidebar-modal")
+        if which == "secondary" and not drawer.count():
+            expect(button).to_have_count(0)  # it would open nothing
+            continue
+        expect(drawer).to_be_hidden()
+        button.tap()
+        expect(drawer).to_be_visible()
+        expect(opened.locator(".tooltip:visible")).to_have_count(0)
+        opened.touchscreen.tap(*beside)
+        expect(drawer).to_be_hidden()
+    assert not opened.complaints, opened.complaints
+
+
+def test_menus_lead_to_chapters_and_to_places(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[5].stem)
+    opened.locator(".secondary-toggle:visible").tap()
+    drawer = opened.locator("#pst-secondary-sidebar-modal")
+    place = drawer.locator("a").nth(1)
+    wanted = place.get_attribute("href")
+    place.tap()
+    expect(drawer).to_be_hidden()
+    expect(opened).to_have_url(re.compile(re.escape(wanted) + "$"))
+    opened.locator(".primary-toggle:visible").tap()
+    drawer = opened.locator("#pst-primary-sidebar-modal")
+    drawer.locator(f"a[href='{CHAPTERS[7].name[:-6]}.html']").tap()
+    expect(opened).to_have_url(re.compile(CHAPTERS[7].stem))
+
+
+@pytest.mark.parametrize("name", ["index", NAMES[2], NAMES[7], NAMES[10]])
+def test_fingers_hit_what_they_mean(phone, built_site, name):
+    opened = touched_in(phone, built_site, name)
+    opened.evaluate(UNFOLD)
+    opened.locator(".theme-switch-button:visible").tap()
+    small = opened.evaluate(
+        """[...document.querySelectorAll("summary, button, input, "
+            + ".numbers a, .turn a, .above-title a, .calls a")]
+        .filter(e => !e.closest(".mamlkit-play"))
+        .map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 120)])
+        .filter(([{ width, height }]) => width && height < 44)
+        .map(([{ width, height }, html]) => `${width}x${height}: ${html}`)"""
+    )
+    assert not small, "\n".join(small)
+    bars = opened.evaluate(
+        """[...document.querySelectorAll("button.copybtn")]
+        .filter(e => getComputedStyle(e).opacity !== "1").length"""
+    )
+    assert bars == 0
+
+
+def test_what_goes_on_fades_at_that_edge(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[4].stem)
+    opened.evaluate(UNFOLD)
+    right = """[...document.querySelectorAll("article :is(pre, .formula)")]
+        .every(e => e.matches(".goes-on.right")
+            === (e.scrollWidth > e.clientWidth + 1))"""
+    opened.wait_for_function(right)
+    fades = "e => getComputedStyle(e).maskImage"
+    wide = opened.locator("article pre.goes-on").first.element_handle()
+    assert "gradient" in wide.evaluate(fades)
+    wide.evaluate("e => { e.scrollLeft = e.scrollWidth; }")
+    opened.wait_for_function("e => e.matches('.left:not(.right)')", arg=wide)
+    wide.evaluate("e => { e.scrollLeft = 0; }")
+    opened.set_viewport_size({"width": 1440, "height": 900})
+    opened.wait_for_function(right)
+    fits = opened.locator("article pre:not(.goes-on)").first
+    assert fits.evaluate(fades) == "none"
+
+
+@each_mode
+def test_a_wrong_address_can_be_read(page, built_site, mode):
+    page.emulate_media(color_scheme=mode)
+    page.complaints.clear()
+    page.set_viewport_size(PHONE)
+    page.goto((built_site / "404.html").as_uri())
+    expect(page.locator(f"html[data-theme={mode}]")).to_have_count(1)
+    found = Axe().run(page, options=AXE).response["violations"]
+    assert not found, [rule["id"] for rule in found]
+    assert page.evaluate("document.scrollingElement.scrollWidth") <= 390
+    assert not page.complaints, page.complaints
+
+
+def test_a_wrong_address_leads_home_from_any_depth(browser, built_site):
+    """As a host serves the site, from a folder of its own."""
+    context = browser.new_context()
+    page = context.new_page()
+    home = "http://course.test/some/where/"
+
+    def answer(route):
+        name = route.request.url.removeprefix(home)
+        path = built_site / name
+        if route.request.url.startswith(home) and path.is_file():
+            route.fulfill(path=path)
+        else:
+            route.fulfill(path=built_site / "404.html", status=404)
+
+    context.route("**/*", answer)
+    for depth in ("gone.html", "a/b/gone.html"):
+        page.goto(home + depth)
+        link = page.get_by_role("link", name="Its first page")
+        page.wait_for_function(
+            "home => document.links[0].href === home", arg=f"{home}index.html"
+        )
+        assert link.evaluate("e => e.href") == f"{home}index.html"
+        link.click()
+        expect(page).to_have_url(f"{home}index.html")
+    context.close()
+
+
 def place_of_theta(page):
     theta = page.locator(".hero .theta")
     return [float(theta.get_attribute(side)) for side in ("cx", "cy")]

@@ -306,6 +306,23 @@ def test_the_first_page_has_a_card_for_each_chapter(built_site, pages):
     assert first.text.count("core") > len(CORE)
 
 
+def test_a_wrong_address_leads_on(pages):
+    text = pages["404.html"]
+    missing = Page(text)
+    leads = {a["href"] for a in missing.of("a")}
+    assert leads == {"index.html", *(f"{p.stem}.html" for p in CHAPTERS)}
+    # It is shown at any depth, from where nothing beside it is found.
+    assert not missing.of("link") and not missing.of("img")
+    assert not [s for s in missing.of("script") if "src" in s]
+    assert "url(" not in text
+
+
+def test_the_first_page_says_how_to_run_it(pages):
+    text = Page(pages["index.html"]).text
+    for words in ("needs a computer", "pip install -e", "mamlkit lab"):
+        assert words in text.partition("Run it yourself")[2], words
+
+
 def test_every_public_name_is_in_the_reference(pages):
     for room in api.ROOMS:
         module = import_module(room)
@@ -410,6 +427,12 @@ def test_a_page_shows_what_the_chapter_shows(quick_hero, course):
     picture, _ = shown.of("img")
     assert picture["alt"] == ALT
     assert (picture["width"], picture["height"]) == ("45", "40")
+    # On a small screen a touch opens the file itself.
+    assert picture["src"] in [a.get("href") for a in shown.of("a")]
+    runs = [
+        a for a in shown.of("a") if "#run-it-yourself" in a.get("href", "")
+    ]
+    assert len(runs) == 2  # beside the download, and in the exercise
     with Image.open(folder / picture["src"]) as image:
         assert image.size == (90, 80)
     assert "a &lt; b" in text and PLAY in text
@@ -560,14 +583,21 @@ def test_the_cover_is_the_tagged_picture_or_the_first():
     nb = nbformat.v4.new_notebook()
     for colour in ("red", "blue"):
         raw = io.BytesIO()
-        Image.new("RGB", (800, 200), colour).save(raw, "PNG")
+        picture = Image.new("RGB", (800, 200), "green")
+        for x in (0, 780):
+            picture.paste(colour, (x, 0, x + 20, 200))
+        picture.save(raw, "PNG")
         data = {"image/png": base64.b64encode(raw.getvalue()).decode()}
         nb.cells.append(nbformat.v4.new_code_cell("1"))
         nb.cells[-1].outputs = [new_output("display_data", data)]
 
     def colour():
         with Image.open(io.BytesIO(page.cover(nb))) as card:
-            return card.convert("RGB").getpixel((9, 9))
+            card = card.convert("RGB")
+        middle = card.height // 2
+        ends = {card.getpixel((x, middle)) for x in (2, card.width - 3)}
+        (both,) = ends  # nothing is cut off
+        return both
 
     assert colour() == (255, 0, 0)
     nb.cells[1].metadata["tags"] = ["cover"]

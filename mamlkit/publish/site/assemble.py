@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from nbformat import NotebookNode
@@ -63,6 +63,9 @@ def assemble(
             if card:
                 files[pages[-1]["card"]] = card
         files |= _plays()
+        files["404.html"] = (
+            _template("404.html.j2").render(pages=pages).encode()
+        )
         # Else GitHub's pages leave out folders that begin with _.
         files[".nojekyll"] = b""
         sources = {
@@ -133,10 +136,7 @@ def _verified(nb: NotebookNode) -> str:
 
 def _front(pages: list[dict], notebooks: dict, repository: str | None) -> str:
     picture = hero.picture()
-    template = Environment(
-        loader=FileSystemLoader(HERE / "templates")
-    ).get_template("front.md.j2")
-    return template.render(
+    return _template("front.md.j2").render(
         pages=pages,
         core=[p for p in pages if p["core"]],
         hero=picture,
@@ -148,6 +148,11 @@ def _front(pages: list[dict], notebooks: dict, repository: str | None) -> str:
         repository=repository,
         zip=zip,
     )
+
+
+def _template(name: str) -> Template:
+    loader = FileSystemLoader(HERE / "templates")
+    return Environment(loader=loader).get_template(name)
 
 
 def _first_play(notebooks: dict[str, NotebookNode], name: str) -> str:

@@ -13,7 +13,7 @@ from io import BytesIO
 
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mamlkit.exercises import find_exercise, find_quiz
 
@@ -72,8 +72,8 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
 def cover(nb: NotebookNode) -> bytes | None:
     """Make the picture of a chapter's card.
 
-    It is that of the cell tagged `cover`, or else the chapter's first, from
-    its upper left corner, where its first panel is.
+    It is that of the cell tagged `cover`, or else the chapter's first: the
+    whole of it, as a cut would go through words.
 
     Args:
         nb: the chapter with its outputs.
@@ -92,9 +92,7 @@ def cover(nb: NotebookNode) -> bytes | None:
     _, output = max(found, key=lambda pair: pair[0])  # the first, if none is
     raw = base64.b64decode(output.data["image/png"])
     picture = Image.open(BytesIO(raw)).convert("RGB")
-    width, height = picture.size
-    corner = (0, 0, min(width, 1.6 * height), min(height, width / 1.6))
-    card = picture.crop([*map(round, corner)]).resize(CARD)
+    card = ImageOps.pad(picture, CARD, color="white")
     small = BytesIO()
     card.quantize(64, dither=0).save(small, "PNG", optimize=True)
     return small.getvalue()
@@ -167,8 +165,8 @@ def _page_output(
                 if side in meta
             )
             return _html(
-                f'<div class="figure"><img src="{name}" '
-                f'alt="{escape(meta["alt"])}"{size} loading="lazy"></div>'
+                f'<div class="figure"><a href="{name}"><img src="{name}" '
+                f'alt="{escape(meta["alt"])}"{size} loading="lazy"></a></div>'
             )
     if "<table" in data.get("text/html", ""):
         return _html(scrolls(data["text/html"], "table of results"))
@@ -212,7 +210,8 @@ def _exercise(key: str) -> str:
         '<div class="exercise">',
         f'<p class="task"><strong>Exercise {key}.</strong> Write '
         f"<code>{escape(exercise.name)}</code> in your own copy of this "
-        "notebook; the check there says what is wrong with it.</p>",
+        'notebook, <a href="index.html#run-it-yourself">on a computer</a>; '
+        "the check there says what is wrong with it.</p>",
     ]
     for number, hint in enumerate(exercise.hints, 1):
         lines.append(

@@ -31,6 +31,35 @@ for (const fold of document.querySelectorAll("details.hide > summary"))
 document.addEventListener("toggle",
   () => dispatchEvent(new Event("resize")), true);
 
+// A touch on a place of this page shows it, and not the drawer upon it -------
+
+for (const drawer of document.querySelectorAll("dialog"))
+  drawer.addEventListener("click", (event) => {
+    const link = event.target.closest("a");
+    if (link?.hash && link.pathname === location.pathname) drawer.close();
+  });
+
+// What is wider than its frame fades at the edge where it goes on ------------
+
+function fade(frame) {
+  const { scrollLeft, scrollWidth, clientWidth } = frame;
+  const left = scrollLeft > 1;
+  const right = scrollWidth - clientWidth - scrollLeft > 1;
+  frame.classList.toggle("goes-on", left || right);
+  frame.classList.toggle("left", left);
+  frame.classList.toggle("right", right);
+}
+const frames = document.querySelectorAll("article :is(pre, .formula, " +
+  ".scroll, .pst-scrollable-table-container)");
+const sizes = new ResizeObserver((seen) =>
+  seen.forEach(({ target }) => fade(target)));
+for (const frame of frames) {
+  sizes.observe(frame);
+  frame.addEventListener("scroll", () => fade(frame), { passive: true });
+}
+// Letters that arrive late are wider or narrower than those before them.
+document.fonts.addEventListener("loadingdone", () => frames.forEach(fade));
+
 // On paper: light, and open where a reader could not open it -----------------
 
 let onScreen; // light or dark
@@ -42,12 +71,22 @@ addEventListener("beforeprint", () => {
 });
 addEventListener("afterprint", () => { page.dataset.theme = onScreen; });
 
-// The search, from a folder --------------------------------------------------
+// The search ----------------------------------------------------------------
 
-// A browser fetches no file there, so results come without their excerpts.
+// From a folder a browser fetches no file, so results come without their excerpts.
 if (location.protocol === "file:" &&
     typeof DOCUMENTATION_OPTIONS !== "undefined")
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// Excerpts are of the text; Sphinx takes the buttons above it along.
+if (typeof Search !== "undefined")
+  Search.htmlToText = (html, anchor) => {
+    const found = new DOMParser().parseFromString(html, "text/html");
+    for (const part of found.querySelectorAll(
+      ".headerlink, script, style, svg, .katex-mathml")) part.remove();
+    const place = anchor && found.getElementById(anchor.slice(1));
+    const text = (place || found.querySelector("article"))?.textContent;
+    return text?.replace(/\s+/g, " ").trim() ?? "";
+  };
 
 // Plays ----------------------------------------------------------------------
 
