@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import os
 import sys
 
@@ -234,6 +235,21 @@ def test_ctrl_c_ends_in_one_line(course, monkeypatch, capsys):
 
     monkeypatch.setattr(runner, "execute", interrupted)
     assert main(["run"]) == 130
+    assert capsys.readouterr().err == "mamlkit: interrupted\n"
+
+
+def test_ctrl_c_in_a_chapter_leaves_the_kernels_end_unsaid(
+    course, monkeypatch, capsys
+):
+    def interrupted(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    course("03_try_a_thing")
+    monkeypatch.setattr(runner.papermill, "execute_notebook", interrupted)
+    logger = logging.getLogger("asyncio")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    assert main(["run"]) == 130
+    assert not logger.isEnabledFor(logging.ERROR)
     assert capsys.readouterr().err == "mamlkit: interrupted\n"
 
 
