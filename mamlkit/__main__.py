@@ -13,7 +13,13 @@ from pathlib import Path
 from mamlkit import __version__
 
 # What brings a module that is not installed; the others come with the course.
-EXTRAS = {"latex2mathml": "site", "higher": "bench"}
+EXTRAS = {
+    "gymnasium": "rl",
+    "higher": "bench",
+    "imageio": "mujoco",
+    "latex2mathml": "site",
+    "mujoco": "mujoco",
+}
 
 
 class _Parser(ArgumentParser):
@@ -36,8 +42,13 @@ def main(argv: list[str] | None = None) -> int:
         # A console that cannot write a character shows its number.
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    args = _parser().parse_args(argv)
+    argv = sys.argv[1:] if argv is None else argv
+    split = argv.index("--") if "--" in argv and argv[0] == "lab" else None
+    args = _parser().parse_args(argv[:split])
+    args.for_jupyter = [] if split is None else argv[split + 1 :]
     try:
+        if args.reads_chapters:
+            _in_a_checkout("chapters are not part of it")
         return args.command(args) or 0
     except ValueError as fault:
         print(f"mamlkit: {fault}", file=sys.stderr)
@@ -69,7 +80,8 @@ def _parser() -> ArgumentParser:
 
     def add(name, command, help_, *, chapters=None):
         sub = commands.add_parser(name, help=help_, description=help_)
-        sub.set_defaults(command=command)
+        reads_chapters = command in (_run, _lab, _render, _html, _claims)
+        sub.set_defaults(command=command, reads_chapters=reads_chapters)
         if chapters:
             sub.add_argument(
                 "chapters",
@@ -100,7 +112,13 @@ def _parser() -> ArgumentParser:
         type=Path,
         help="folder for what was executed; by default build/ in the checkout",
     )
-    lab = add("lab", _lab, "open your copy of a chapter", chapters="?")
+    lab = add(
+        "lab",
+        _lab,
+        "open your copy of a chapter; what follows -- goes to JupyterLab, as "
+        "in `mamlkit lab -- --no-browser`",
+        chapters="?",
+    )
     lab.add_argument(
         "--folder",
         type=Path,
@@ -139,6 +157,15 @@ def _parser() -> ArgumentParser:
     return parser
 
 
+def _in_a_checkout(why: str) -> None:
+    from mamlkit.paths import CHECKOUT
+
+    if not CHECKOUT:
+        raise ValueError(
+            f"this is an installed package, and {why}: clone the project"
+        )
+
+
 def _run(args: Namespace) -> int:
     from mamlkit.course.chapters import find_chapters
     from mamlkit.publish import report, runner
@@ -158,7 +185,7 @@ def _lab(args: Namespace) -> int:
     from mamlkit.publish import lab
 
     names = [args.chapters] if args.chapters else []
-    return lab.open_lab(names, args.folder)
+    return lab.open_lab(names, args.folder, args.for_jupyter)
 
 
 def _progress(args: Namespace) -> None:
@@ -166,6 +193,8 @@ def _progress(args: Namespace) -> None:
     from mamlkit.paths import NOTEBOOKS
     from mamlkit.publish.lab import FOLDER
 
+    if args.folder and not args.folder.is_dir():
+        raise ValueError(f"no such folder: {args.folder}")
     usual = [Path.cwd(), FOLDER, NOTEBOOKS]
     path = progress.find_progress([args.folder] if args.folder else usual)
     print(progress_table(progress.read_verdicts(path)))
@@ -220,17 +249,12 @@ def _fetch(args: Namespace) -> None:
 
 
 def _reproduce(args: Namespace) -> None:
-    from mamlkit.paths import CHECKOUT
     from mamlkit.reproduce import EXPERIMENTS
 
     if args.name not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
         raise ValueError(f"no experiment {args.name!r}: there are {known}")
-    if not CHECKOUT:
-        raise ValueError(
-            "experiments write to data/ of a checkout, and this is an "
-            "installed package: clone the project"
-        )
+    _in_a_checkout("experiments write to data/ of a checkout")
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",

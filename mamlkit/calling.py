@@ -16,9 +16,13 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, func, nn
 
-from mamlkit import inputs
+from mamlkit import checks, inputs
 
 KNOWN = ("torch.nn.modules.", "mamlkit.models")
+LOOP = (
+    'mamlkit: vmap cannot batch this model: over_tasks="loop" takes one task '
+    "after the other."
+)
 WRITES = "would mutate a captured Tensor"  # in PyTorch's own refusal
 
 
@@ -89,8 +93,9 @@ def functional_call(
         what the model returns.
 
     Raises:
-        ValueError: params has two tensors for one, or the forward pass
-            changes a buffer in a way that cannot be undone.
+        ValueError: params has two tensors for one, x is of another type than
+            the model, or the forward pass changes a buffer in a way that
+            cannot be undone.
     """
     if places.names:
         params = _in_every_place(params, places.names)
@@ -107,12 +112,21 @@ def functional_call(
     except RuntimeError as error:
         if WRITES in str(error):
             raise ValueError(_says("something that it keeps")) from None
+        checks.kinds(params, args[0], error)
+        advise_loop(error)
         raise
     finally:
         changed = _put_back(places, before, new)
     for name in changed:
         warnings.warn(_says(f"its buffer {name!r}"), Undone, stacklevel=3)
     return outputs
+
+
+def advise_loop(error: RuntimeError) -> None:
+    """Note at an error of vmap that there is a loop, once."""
+    says = str(error).startswith(("vmap", "Batching rule not implemented"))
+    if says and LOOP not in getattr(error, "__notes__", ()):
+        error.add_note(LOOP)
 
 
 def _may_set_attributes(module: nn.Module) -> bool:

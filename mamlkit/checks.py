@@ -24,6 +24,10 @@ from mamlkit import inputs
 
 PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
+_POINTWISE = {
+    nn.Linear, nn.Sequential, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU,
+    nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout,
+}  # fmt: skip
 _TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
 
@@ -58,7 +62,11 @@ def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
         if shapes not in known and not torch.compiler.is_compiling():
             _aligned(criterion, outputs, y)
             known.add(shapes)
-        return scalar(criterion(outputs, y))
+        try:
+            return scalar(criterion(outputs, y))
+        except (IndexError, RuntimeError) as error:
+            _within(outputs, y, error)
+            raise
 
     return judged
 
@@ -113,6 +121,21 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
         elif to == (*of, 1):
             advice = "take y's last axis away, y[..., 0]"
         raise ValueError(f"the model gives {of}, y is {to}: {advice}")
+
+
+def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
+    """Say of which label the model has no output, if there is one."""
+    if outputs.dim() != y.dim() + 1 or "bounds" not in str(error):
+        return
+    logits = outputs.shape[min(1, y.dim())]
+    while torch._C._functorch.is_functorch_wrapped_tensor(y):
+        y = torch._C._functorch.get_unwrapped(y)
+    low, high = (int(label) for label in y.aminmax())
+    if high >= logits or low < 0:
+        end = f"up to {high}" if high >= logits else f"down to {low}"
+        raise ValueError(
+            f"the model gives {logits} logits, labels go {end}"
+        ) from error
 
 
 def _stand_in(like: Tensor, step: float) -> Tensor:
@@ -210,12 +233,16 @@ class Needs(NamedTuple):
         refused: why the model cannot be used at all, or "".
         running: norms whose running statistics move while they train.
         fused: norms whose weights vmap cannot follow, by a weight's name.
+        parameters: their names.
+        names: of all its tensors, every one under each of its names.
     """
 
     dims: int
     refused: str
     running: dict[str, nn.Module]
     fused: dict[str, str]
+    parameters: list[str]
+    names: frozenset[str]
 
 
 def needs(model: nn.Module) -> Needs:
@@ -246,7 +273,15 @@ def needs(model: nn.Module) -> Needs:
                 "weights: build it without"
             )
     dims = 2 if takes_features and not takes_numbers else 1
-    return Needs(dims, refused, running, fused)
+    names = frozenset(
+        f"{name}.{leaf}".removeprefix(".")
+        for name, module in model.named_modules(remove_duplicate=False)
+        for held in (module._parameters, module._buffers, vars(module))
+        for leaf, tensor in held.items()
+        if isinstance(tensor, Tensor)
+    )
+    parameters = [name for name, _ in model.named_parameters()]
+    return Needs(dims, refused, running, fused, parameters, names)
 
 
 def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
@@ -262,6 +297,7 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
     """
     if needs.refused:
         raise ValueError(needs.refused)
+    fit(needs, params)
     for kind, norm in needs.running.items():
         # In eval mode they are read, not written, and so leak nothing.
         if norm.training:
@@ -279,6 +315,47 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
             f"task (examples, *features), got {tuple(one.shape)} for one "
             "task: a single task needs an axis of its own, x[None]"
         )
+
+
+def fit(needs: Needs, params: dict[str, Tensor]) -> None:
+    """Refuse parameters of another model; some of them may be left out."""
+    # PyTorch would leave a name aside that the model does not have.
+    if torch.compiler.is_compiling() or params.keys() <= needs.names:
+        return
+    unknown = [name for name in params if name not in needs.names]
+    missing = [name for name in needs.parameters if name not in params]
+    said = f"it has no {_a_few(unknown)}"
+    said += f"; missing {_a_few(missing)}" if missing else ""
+    raise ValueError(f"parameters do not fit the model: {said}")
+
+
+def _a_few(names: list) -> str:
+    return ", ".join([*map(repr, names[:3]), *["…"] * (len(names) > 3)])
+
+
+def kinds(params: dict[str, Tensor], x: Any, error: RuntimeError) -> None:
+    """Say in plain words that x is of another type than the model.
+
+    Whether a model can take whole numbers is known only once it has failed.
+
+    Args:
+        params: what the model was called with.
+        x: its input, or several.
+        error: what PyTorch said.
+
+    Raises:
+        ValueError: this is why it failed.
+    """
+    dtype = next((p.dtype for p in params.values()), None)
+    if "type" in str(error) and isinstance(x, Tensor) and x.dtype != dtype:
+        raise ValueError(_unlike(x, dtype)) from error
+
+
+def _unlike(x: Tensor, dtype: torch.dtype | None) -> str:
+    return (
+        f"x is {x.dtype} and the model {dtype}: make them alike, as with "
+        "x.float()"
+    )
 
 
 def vmapped(needs: Needs, params: dict[str, Tensor]) -> None:
@@ -434,11 +511,41 @@ def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
     dtype = next(iter(params.values())).dtype
     for x in xs:
         if x.is_floating_point() and x.dtype != dtype:
-            raise ValueError(
-                f"x is {x.dtype} and the model {dtype}: make them alike, as "
-                "with x.float()"
-            )
+            raise ValueError(_unlike(x, dtype))
     return tasks
+
+
+def one_task(support: Any) -> None:
+    """Refuse what is not one task's examples; arrays are welcome."""
+    x, y = getattr(support, "x", None), getattr(support, "y", None)
+    if x is None or y is None:
+        kind = type(support).__name__
+        raise ValueError(
+            f"support must be a Batch(x, y) of one task, got a {kind}"
+        )
+    sizes = {k: len(t) for k, t in (inputs.named(x, "x") | {"y": y}).items()}
+    if len({*sizes.values()}) > 1 or 0 in sizes.values():
+        raise ValueError(
+            "support needs as many x as y, and one at least: it has "
+            + " and ".join(f"{n} {name}" for name, n in sizes.items())
+        )
+
+
+def not_stacked(model: nn.Module, support: Any) -> None:
+    """Refuse a stack of tasks, which some models would take for one.
+
+    What maps each last axis by itself does not see a stack. It loses nothing
+    by the refusal, as its mean loss over x.flatten(0, 1) is the same.
+    """
+    x, y = support
+    if any(not isinstance(t, Tensor) or t.dim() < 3 for t in (x, y)):
+        return
+    if all(type(module) in _POINTWISE for module in model.modules()):
+        raise ValueError(
+            f"support.x has shape {tuple(x.shape)}, and that of one task is "
+            "(examples, *features): of a stack, take one task's x and y, as "
+            "x[0]; of more examples, x.flatten(0, 1)"
+        )
 
 
 def tasks(tasks, over_tasks: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mamlkit import inputs
+from mamlkit import checks, inputs
 from mamlkit.inner import Params, adapt, functional_loss, of_part
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
@@ -42,7 +42,8 @@ def adapted_model(
         that it keeps no graph.
 
     Raises:
-        ValueError: as in `adapt`, or no parameter requires grad.
+        ValueError: as in `adapt`, no parameter requires grad, or `support`
+            is not the examples of one task.
     """
     module = copy.deepcopy(model)
     own = {k: p for k, p in module.named_parameters() if p.requires_grad}
@@ -56,7 +57,9 @@ def adapted_model(
     def ours(values: Any) -> Tensor:
         return torch.as_tensor(values, device=device)
 
+    checks.one_task(support)
     support = Batch(inputs.each(ours, support.x), ours(support.y))
+    checks.not_stacked(module, support)
     params = {name: p.detach().clone() for name, p in own.items()}
     loss_fn: Callable = functional_loss(module, criterion)
     if adapted is not None:

@@ -80,7 +80,8 @@ def functional_accuracy(model: nn.Module) -> Metric:
     batch normalisation is judged transductively.
 
     Raises:
-        ValueError: from the metric, labels not of shape (examples,).
+        ValueError: from the metric, labels not of shape (examples,), or
+            parameters that the model does not have.
     """
     needs = checks.needs(model)
     places = calling.places(model)
@@ -218,6 +219,7 @@ def one_by_one(
     Returns:
         logits, shape (examples, n_way).
     """
+    checks.fit(checks.needs(model), params)
     places = calling.places(model)
 
     def beside_support(one):

@@ -9,16 +9,13 @@ from torch import Tensor
 from torch.func import grad_and_value
 
 from mamlkit import checks, inputs
+from mamlkit.calling import advise_loop
 from mamlkit.inner import LossFn, Params
 from mamlkit.tasks import Batch, Tasks
 
 MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
 COMPILE: dict[str, Any] = {"layout_optimization": False}
-LOOP = (
-    'mamlkit: vmap cannot batch this model: over_tasks="loop" takes one task '
-    "after the other."
-)
 FIRST_ORDER = (
     "mamlkit: first_order=True needs no second derivative. Attention has one "
     "in its math kernel (the table in chapter 08)."
@@ -102,5 +99,5 @@ def _advise(error: RuntimeError) -> None:
     said = str(error)
     if "derivative" in said and "not implemented" in said:
         error.add_note(FIRST_ORDER)
-    elif said.startswith(("vmap", "Batching rule not implemented")):
-        error.add_note(LOOP)
+    else:
+        advise_loop(error)

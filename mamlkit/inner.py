@@ -35,8 +35,9 @@ def functional_loss(
         loss_fn(params, batch) -> scalar, differentiable in `params`.
 
     Raises:
-        ValueError: from loss_fn, when `criterion` returns no scalar, or
-            broadcasts outputs and y to pairs that are not the examples.
+        ValueError: from loss_fn, when the model has no parameter of a name,
+            `criterion` returns no scalar or broadcasts outputs and y to pairs
+            that are not the examples, or x or labels do not suit the model.
     """
     needs = checks.needs(model)
     places = calling.places(model)

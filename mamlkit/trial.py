@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit import inputs
-from mamlkit.gradient import LOOP, gradient_of
+from mamlkit.calling import LOOP
+from mamlkit.gradient import gradient_of
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.tasks import Batch, Tasks, cut
 

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.func import grad
 from torch.nn import functional as F
 from torch.nn.utils import parametrizations, spectral_norm
@@ -508,3 +508,114 @@ def test_several_inputs_that_do_not_fit_are_named():
         both = Tasks(Batch(wrong, y), Batch(wrong, y))
         with pytest.raises(ValueError, match=said):
             meta_loss(of(Masked()), loss_fn, both, lr=0.1)
+
+
+def test_parameters_of_another_model_are_refused():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Tanh(), nn.Linear(2, 2))
+    other, t = nn.Linear(3, 2), tasks()
+    one = Batch(t.query.x[0], t.query.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    accuracy = functional_accuracy(model)
+    said = (
+        "parameters do not fit the model: it has no 'weight', 'bias'; missing "
+        "'0.weight', '0.bias', '2.weight', …"
+    )
+    curve = {"lr": 0.1, "steps": 2}
+    for call in (
+        lambda: adaptation_curve(of(other), loss_fn, loss_fn, t, **curve),
+        lambda: adaptation_curve(of(other), loss_fn, accuracy, t, **curve),
+        lambda: accuracy(of(other), one),
+        lambda: one_by_one(model, of(other), one.x, one.x),
+    ):
+        with pytest.raises(ValueError, match=re.escape(said)):
+            call()
+    with pytest.raises(ValueError, match="it has no 'w'$"):
+        loss_fn(of(model) | {"w": torch.zeros(1)}, one)
+
+
+def test_part_of_the_parameters_buffers_and_second_names_are_fine():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a = nn.Linear(3, 3)
+            self.b = self.a
+            self.register_buffer("scale", torch.ones(3))
+            self.plain = torch.zeros(3)
+
+        def forward(self, x):
+            return self.b(x) * self.scale + self.plain
+
+    one = Batch(torch.randn(5, 3), torch.arange(5) % 3)
+    loss_fn, seen = functional_loss(Tied(), F.cross_entropy), set()
+    for name in ("a.bias", "b.bias", "scale", "plain"):
+        part = {name: torch.tensor([0.3, -0.9, 2.0])}
+        seen.add(loss_fn(part, one).item())
+    assert len(seen) == 3, "each is used, and both names are one bias"
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_x_of_another_type_and_labels_without_logits(over_tasks):
+    model = nn.Linear(3, 2)
+    loss_fn, way = functional_loss(model, F.cross_entropy), over_tasks
+    settings = {"lr": 0.1, "steps": 1, "over_tasks": way}
+
+    def judged(t):
+        adaptation_curve(of(model), loss_fn, loss_fn, t, **settings)
+
+    def with_x(change):
+        return Tasks(*(Batch(change(x), y) for x, y in tasks()))
+
+    def with_y(change):
+        return Tasks(*(Batch(x, change(y)) for x, y in tasks()))
+
+    for change, kind in (
+        (Tensor.long, "int64"),
+        (lambda x: x > 0, "bool"),
+        (Tensor.double, "float64"),
+    ):
+        said = f"x is torch.{kind} and the model torch.float32: make them alik"
+        with pytest.raises(ValueError, match=said):
+            judged(with_x(change))
+    said = "the model gives 2 logits, labels go up to 4"
+    with pytest.raises(ValueError, match=said):
+        judged(with_y(lambda y: y * 4))
+    with pytest.raises(ValueError, match="labels go down to -1"):
+        judged(with_y(lambda y: y - 1))
+
+
+def test_meta_train_says_that_x_holds_whole_numbers():
+    whole = Tasks(*(Batch(x.long(), y) for x, y in tasks()))
+    with pytest.raises(ValueError, match="x is torch.int64 and the model"):
+        meta_train(
+            nn.Linear(3, 2), lambda n, generator: whole, inner_lr=0.1,
+            criterion=F.cross_entropy, meta_lr=0.1, n_tasks=4, iterations=1,
+            generator=torch.Generator(),
+        )  # fmt: skip
+
+
+def test_whole_numbers_stay_fine_where_the_model_takes_them():
+    model = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 2))
+    loss_fn = functional_loss(model, F.cross_entropy)
+    t = Tasks(*(Batch(x[..., :2].long().abs(), y) for x, y in tasks()))
+    curve = adaptation_curve(of(model), loss_fn, loss_fn, t, lr=0.1, steps=1)
+    assert (curve[:, 1] < curve[:, 0]).any()
+
+
+def test_judging_notes_the_loop_at_what_vmap_cannot_batch():
+    class Recurrent(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn = nn.LSTM(3, 2, batch_first=True)
+
+        def forward(self, x):
+            return self.rnn(x.unsqueeze(1))[0][:, -1]
+
+    model = Recurrent()
+    loss_fn = functional_loss(model, F.cross_entropy)
+    call = partial(
+        adaptation_curve, of(model), loss_fn, loss_fn, tasks(), lr=0.1, steps=1
+    )
+    with pytest.raises(RuntimeError) as caught:
+        call()
+    assert caught.value.__notes__ == [calling.LOOP]
+    assert call(over_tasks="loop").shape == (4, 2)

@@ -1,30 +1,60 @@
 """CONTRIBUTING is true: its worked exercise works, its commands exist."""
 
+import ast
 import re
+from types import ModuleType
 
 import pytest
-import torch
 
 from mamlkit.exercises import ch05
 from mamlkit.exercises.compare import Wrong, compare
+from mamlkit.exercises.engine import find_exercise
 from mamlkit.exercises.trial import right_result
 from mamlkit.paths import ROOT
 
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def exercise():
-    code, stub = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    names = {"torch": torch}
-    exec(code, names)
+def as_the_text_says() -> str:
+    """The file of chapter 05 with both pieces of the new exercise in it."""
+    above, exercise, stub = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert stub.startswith("def mean_gain(before, after):")
-    return names["NEW"]
+    source = (ROOT / "mamlkit/exercises/ch05.py").read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    (place,) = (
+        node
+        for node in ast.parse(source).body
+        if ast.unparse(node).startswith("EXERCISES = by_key(")
+    )
+    first, last = place.lineno - 1, place.end_lineno - 1
+    assert lines[last] == ")\n", "the end of by_key's arguments"
+    parts = *lines[:first], above, "\n\n", *lines[first:last], exercise
+    return "".join([*parts, *lines[last:]])
 
 
-def test_the_worked_exercise_is_a_new_one_and_its_solution_passes(exercise):
-    assert exercise.key not in ch05.EXERCISES
-    assert hasattr(ch05, "torch"), "its code takes this name for granted"
+@pytest.fixture(scope="module")
+def changed():
+    module = ModuleType("ch05")
+    exec(as_the_text_says(), vars(module))
+    return module
+
+
+@pytest.fixture
+def exercise(changed, monkeypatch):
+    """The new exercise, as `check` finds it."""
+    monkeypatch.setattr(ch05, "EXERCISES", changed.EXERCISES)
+    return find_exercise("5.9")
+
+
+def test_the_worked_exercise_is_a_new_one():
+    with pytest.raises(ValueError, match="no exercise '5.9'"):
+        find_exercise("5.9")
+
+
+def test_the_worked_exercise_comes_last_and_its_solution_passes(
+    exercise, changed
+):
+    assert [*changed.EXERCISES][-1] == "5.9"
     exercise.check(exercise.right)
     compare(right_result(exercise, 0), exercise.by_hand())
 

@@ -99,3 +99,27 @@ def test_arrays_and_rules_will_do(model, support):
     other = adapted_model(model, arrays, rule=adam(), **GIVEN)
     assert torch.equal(plain[2].weight, same[2].weight)
     assert not torch.equal(plain[2].weight, other[2].weight)
+
+
+def test_what_is_not_one_tasks_examples_is_refused(model, support):
+    x, y = support
+    stack = Batch(x.expand(2, 6, 3), y.expand(2, 6, 1))
+    for wrong, said in (
+        ((x, y), r"a Batch\(x, y\) of one task, got a tuple"),
+        (Tasks(support, support), "one task, got a Tasks"),
+        (Batch(x, y[:5]), "it has 6 x and 5 y"),
+        (stack, r"x has shape \(2, 6, 3\), and that of one task"),
+        (Batch(x.double(), y), "x is torch.float64 and the model torch.float"),
+        (Batch(x.numpy() > 0, y.numpy()), "x is torch.bool"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            adapted_model(model, wrong, **GIVEN)
+
+
+def test_examples_that_are_sequences_are_no_stack():
+    class Means(nn.Linear):
+        def forward(self, x):
+            return super().forward(x - x.mean(1, keepdim=True))
+
+    one = Batch(torch.randn(6, 5, 3), torch.randn(6, 5, 1))
+    assert adapted_model(Means(3, 1), one, **GIVEN)(one.x).shape == (6, 5, 1)

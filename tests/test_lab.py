@@ -104,3 +104,12 @@ def test_jupyterlab_opens_on_the_copy_of_the_chapter_named(
     copies = [mine / chapter.name for chapter in chapters]
     assert opened == [["-m", "jupyterlab", copy] for copy in copies]
     assert all(copy.exists() for copy in copies)
+    opened.clear()
+    own = ["2", "--folder", str(mine), "--", "--no-browser", "--port", "9"]
+    assert main(["lab", *own]) == 0
+    assert main(["lab", "--folder", str(mine), "--", "--", "x"]) == 0
+    flags = ["--no-browser", "--port", "9"]
+    assert opened == [
+        ["-m", "jupyterlab", copies[1], *flags],
+        ["-m", "jupyterlab", copies[0], "--", "x"],
+    ]

@@ -164,6 +164,7 @@ def test_the_command_shows_all_chapters(folder, reader, capsys):
     files = (ROOT / "mamlkit/exercises").glob("ch*.py")
     total = sum(len(find_exercises(path.stem[2:])) for path in files)
     assert f"1 of {total} exercises done" in said
+    (folder / "other").mkdir()
     assert main(["progress", "--folder", str(folder / "other")]) == 0
     assert "Nothing so far" in capsys.readouterr().out
 

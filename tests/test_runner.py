@@ -1,5 +1,6 @@
 import io
 import json
+import logging
 import os
 import sys
 
@@ -143,6 +144,7 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
         ("reproduce nothing", "no experiment 'nothing': there are sinusoid"),
         ("reproduce sinusoid --no-such", "unrecognized arguments: --no-such"),
         ("dance", "invalid choice: 'dance'"),
+        ("progress --folder /no/such", "no such folder: /no/such"),
         ("", "required: COMMAND"),
     ],
 )
@@ -234,6 +236,44 @@ def test_ctrl_c_ends_in_one_line(course, monkeypatch, capsys):
     monkeypatch.setattr(runner, "execute", interrupted)
     assert main(["run"]) == 130
     assert capsys.readouterr().err == "mamlkit: interrupted\n"
+
+
+def test_ctrl_c_in_a_chapter_leaves_the_kernels_end_unsaid(
+    course, monkeypatch, capsys
+):
+    def interrupted(*_args, **_settings):
+        raise KeyboardInterrupt
+
+    course("03_try_a_thing")
+    monkeypatch.setattr(runner.papermill, "execute_notebook", interrupted)
+    logger = logging.getLogger("asyncio")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    assert main(["run"]) == 130
+    assert not logger.isEnabledFor(logging.ERROR)
+    assert capsys.readouterr().err == "mamlkit: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [
+        ("mujoco", "mujoco"),
+        ("imageio", "mujoco"),
+        ("gymnasium", "rl"),
+        ("higher", "bench"),
+        ("papermill", "course"),
+    ],
+)
+def test_a_missing_package_is_said_with_its_extra(
+    course, monkeypatch, capsys, module, extra
+):
+    def missing(*_args, **_settings):
+        raise ModuleNotFoundError(name=module)
+
+    course("03_try_a_thing")
+    monkeypatch.setattr(runner, "run", missing)
+    assert main(["run"]) == 2
+    wanted = f"mamlkit: this needs {module}: pip install 'mamlkit[{extra}]'\n"
+    assert capsys.readouterr().err == wanted
 
 
 def test_help_lists_every_command(capsys):

@@ -20,12 +20,17 @@ FOLDER = Path.home() / "mamlkit-course"
 RECORD = ".copies.json"  # chapter -> what its cells were when it was copied
 
 
-def open_lab(names: Sequence[str] = (), folder: Path | None = None) -> int:
+def open_lab(
+    names: Sequence[str] = (),
+    folder: Path | None = None,
+    flags: Sequence[str] = (),
+) -> int:
     """Bring the copies up to date and open JupyterLab on one of them.
 
     Args:
         names: a chapter, as `find_chapters` takes it; the first by default.
         folder: of the copies; `FOLDER` by default.
+        flags: for JupyterLab, as "--no-browser".
 
     Returns:
         JupyterLab's exit code.
@@ -41,6 +46,7 @@ def open_lab(names: Sequence[str] = (), folder: Path | None = None) -> int:
     print(f"Your copies are in {folder}.", flush=True)
     with own_kernel():
         command = [sys.executable, "-m", "jupyterlab", folder / wanted.name]
+        command += flags
         return subprocess.run(command, cwd=folder).returncode
 
 

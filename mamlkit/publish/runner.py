@@ -6,6 +6,7 @@ in `notebooks/`.
 
 import ast
 import json
+import logging
 import os
 import sys
 import time
@@ -118,6 +119,10 @@ def execute(path: Path, out: Path, parameters: dict[str, Any]) -> Outcome:
                 progress_bar=sys.stderr.isatty(),
                 execution_timeout=TIMEOUTS[parameters["SCALE"]],
             )
+    except KeyboardInterrupt:
+        # It takes the kernel too, and a task of papermill's would say so.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+        raise
     except Exception as fault:
         trace.write_text(traceback.format_exc(), encoding="utf-8")
         error = _one_line(fault)

@@ -8,16 +8,24 @@ authors': the speed in the task's direction less 0.05 |a|² (gymnasium takes
 
 from functools import cache
 
-import mujoco
 import numpy as np
 import torch
-from gymnasium.envs.mujoco import half_cheetah_v5
-from mujoco.rollout import Rollout
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from mamlkit.inner import Params
 from mamlkit.rl.policy import Rollouts
+
+try:
+    import mujoco
+    from gymnasium.envs.mujoco import half_cheetah_v5
+    from mujoco.rollout import Rollout
+except ModuleNotFoundError as missing:
+    raise ModuleNotFoundError(
+        f"the half-cheetah needs {missing.name}: pip install "
+        "'mamlkit[mujoco]'",
+        name=missing.name,
+    ) from None
 
 FRAMES = 5  # simulated time steps an action
 JOINTS = 9  # positions of the body, and as many velocities
