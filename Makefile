@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet -c $(VENV)/constraints.txt \
 BROWSER := $(if $(filter $(PINNED),$(TORCH)),,--ignore-glob='*test_browser_*')
 
 # By name, not by size: the browser's tests, which mostly wait, begin early.
-SIDE_BY_SIDE := --numprocesses logical --dist loadfile --no-loadscope-reorder
+SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: run quick test browser lab render html readme glyphs bench claims help clean
@@ -36,7 +36,7 @@ test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/pytest $(SIDE_BY_SIDE) $(BROWSER)
 
 browser: $(VENV)/ready  ## try every chapter in a real JupyterLab, and the site
-	$(BIN)/pytest tests/test_browser_*.py
+	PICTURES=1 $(BIN)/pytest tests/test_browser_*.py
 
 lab: $(VENV)/ready  ## open JupyterLab on the first chapter
 	$(BIN)/mamlkit lab

@@ -1,14 +1,15 @@
 """A headless Chromium, driven by Playwright, and what a page complained of."""
 
+import os
 import shutil
 from contextlib import contextmanager
-from pathlib import Path
 
 from playwright.sync_api import Page, expect, sync_playwright
 
 from mamlkit.paths import BUILD
 
 SCREENSHOTS = BUILD / "screenshots"
+PICTURES = "PICTURES" in os.environ
 NAMES = ("google-chrome", "chromium", "chromium-browser")
 # Where macOS and Windows have them.
 PATHS = (
@@ -72,9 +73,12 @@ def complaints(page: Page, home: str) -> list[str]:
     return found
 
 
-def keep(page: Page, name: str, whole: bool = False) -> Path:
-    """Store a screenshot of what the page shows, or of the whole page."""
-    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
-    path = SCREENSHOTS / f"{name}.png"
-    page.screenshot(path=path, full_page=whole)
-    return path
+def keep(page: Page, name: str, whole: bool = False) -> None:
+    """Store a screenshot of what the page shows, or of the whole page.
+
+    Only where somebody will look at it: pictures take minutes.
+    """
+    if PICTURES:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        path = SCREENSHOTS / f"{name}.png"
+        page.screenshot(path=path, full_page=whole)

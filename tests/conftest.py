@@ -1,11 +1,13 @@
 """A tiny chapter for the tests of everything that handles chapters."""
 
 import os
+import re
 
 import nbformat
 import pytest
 from browser import MISSING, chromium, find_browser
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from xdist.scheduler import LoadFileScheduling
 
 # Kernels that run side by side on two cores must not fight over them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -52,6 +54,26 @@ check("3.1", one_step)
     "loose": 'claim("The seed is small.", SEED < 2, SEED)',
     "last": "report_claims(SCALE)",
 }
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: the browser's tests mostly wait."""
+    return (os.cpu_count() or 1) + 1
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests share a worker; a half of the chapters in JupyterLab."""
+
+    def _split_scope(self, nodeid):
+        file = super()._split_scope(nodeid)
+        chapter = re.search(r"test_browser_lab.*\[(\d\d)", nodeid)
+        return f"{file}@{int(chapter[1]) % 2}" if chapter else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items):

@@ -24,6 +24,11 @@ RUN_SECONDS = 120  # that all cells of a chapter may take
 
 # The notebook that is in front, in words that the tests use.
 SCRIPT = """
+// Cells out of view are attached in idle moments, which a busy machine may
+// not have for minutes: here every moment is one.
+window.requestIdleCallback = (act) => setTimeout(() => act(
+  { didTimeout: false, timeRemaining: () => 50 }));
+window.cancelIdleCallback = clearTimeout;
 const panel = () => jupyterapp.shell.currentWidget;
 const run = (command, args) => jupyterapp.commands.execute(command, args);
 // Does a prediction keep such an output of the cell shut?
@@ -35,7 +40,6 @@ const course = {
     await opened.context.ready;
     await opened.sessionContext.ready;
     await opened.revealed;
-    // Cells out of view are attached in idle moments.
     while (!opened.content.widgets.every((cell) => cell.isAttached))
       await new Promise((resolve) => setTimeout(resolve, 50));
   },

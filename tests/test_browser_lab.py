@@ -5,7 +5,7 @@ import re
 import lab
 import nbformat
 import pytest
-from browser import complaints, keep
+from browser import PICTURES, complaints, keep
 from chapters import (
     CHAPTERS,
     code_cells,
@@ -115,41 +115,42 @@ def test_sliders_by_keyboard_change_the_picture(page, chapter):
 
 
 @each_chapter
-def test_quiz_explains_every_answer(page, chapter):
-    for number, question in enumerate(find_quiz(chapter.name[:2]), 1):
-        for letter, (_, why) in zip("abcd", question.options):
-            button = lab.front(page).get_by_role(
-                "button", name=f"{number} ({letter})"
-            )
-            button.focus()
-            button.press("Enter")
-            said = lab.front(page).locator(
-                ".jupyter-widgets [role=status]", has_text=why
-            )
-            right = "abcd"[question.right] == letter
-            expect(said).to_contain_text("Right" if right else "Not quite")
+def test_last_question_of_the_quiz_explains_every_answer(page, chapter):
+    *before, question = find_quiz(chapter.name[:2])
+    for letter, (_, why) in zip("abcd", question.options):
+        button = lab.front(page).get_by_role(
+            "button", name=f"{len(before) + 1} ({letter})"
+        )
+        button.focus()
+        button.press("Enter")
+        said = lab.front(page).locator(
+            ".jupyter-widgets [role=status]", has_text=why
+        )
+        right = "abcd"[question.right] == letter
+        expect(said).to_contain_text("Right" if right else "Not quite")
 
 
 @each_chapter
-def test_exercise_answers_a_mistake_and_the_solution(page, chapter):
+def test_first_exercise_answers_a_mistake_and_the_solution(page, chapter):
+    """The others' checks and solutions: test_exercises, test_notebooks."""
     nb = nbformat.read(chapter, 4)
-    for cell in tagged(nb, "exercise"):
-        place = lab.cell(page, nb.cells.index(cell))
-        key = re.search(r'check\("(.+?)"', cell.source)[1]
-        exercise = find_exercise(key)
-        mistake, phrase = exercise.mistaken(0), exercise.mistakes[0][-1]
-        for code, message in (
-            (mistake, f"✗ Exercise {key}: wrong. "),
-            (exercise.code, f"✓ Exercise {key}: passed. All checks hold."),
-        ):
-            place.locator(".cm-content").click()
-            page.keyboard.press("ControlOrMeta+A")
-            page.keyboard.insert_text(solve(cell.source, code))
-            page.keyboard.press("Control+Enter")
-            said = place.locator(".jp-OutputArea [role=status]")
-            expect(said).to_contain_text(message)
-            if code is mistake:
-                expect(said).to_contain_text(phrase)
+    cell = tagged(nb, "exercise")[0]
+    place = lab.cell(page, nb.cells.index(cell))
+    key = re.search(r'check\("(.+?)"', cell.source)[1]
+    exercise = find_exercise(key)
+    mistake, phrase = exercise.mistaken(0), exercise.mistakes[0][-1]
+    for code, message in (
+        (mistake, f"✗ Exercise {key}: wrong. "),
+        (exercise.code, f"✓ Exercise {key}: passed. All checks hold."),
+    ):
+        place.locator(".cm-content").click()
+        page.keyboard.press("ControlOrMeta+A")
+        page.keyboard.insert_text(solve(cell.source, code))
+        page.keyboard.press("Control+Enter")
+        said = place.locator(".jp-OutputArea [role=status]")
+        expect(said).to_contain_text(message)
+        if code is mistake:
+            expect(said).to_contain_text(phrase)
 
 
 def guarded(nb):
@@ -246,12 +247,12 @@ def test_a_round_of_the_game_by_keyboard(page, chapter):
 
 @each_chapter
 def test_fits_the_window_and_is_pictured(page, chapter):
-    """Pictures for people to look at; only the widths are judged."""
+    """Widths are judged; pictures, where wanted, are for people."""
     for width in WIDTHS:
         page.set_viewport_size({"width": width, "height": HEIGHT})
         page.evaluate("narrow => course.sidebar(!narrow)", width < 1000)
         page.evaluate("course.scroll(0)")
-        more, number = True, 0
+        more, number = PICTURES, 0
         while more:
             keep(page, f"{chapter.stem[:2]}_{width}_{number:02}")
             more = page.evaluate("step => course.scroll(step)", HEIGHT - 200)
