@@ -187,6 +187,18 @@ def test_objectives_are_those_of_their_methods(net):
     assert not torch.allclose(imaml, anil)
 
 
+def test_the_grid_of_the_untrained_rule_grows_at_its_end(net, monkeypatch):
+    def rises_to_30(net, lr, tasks, *, steps):
+        return torch.tensor([[0.2, 0.9 - abs(lr - 30.0) / 100]])
+
+    monkeypatch.setattr(untrained, "RATES", (1.0, 3.0))
+    monkeypatch.setattr(untrained, "rule_walk", lambda net, lr, **_: lr)
+    monkeypatch.setattr(untrained, "accuracies", rises_to_30)
+    rule = untrained.choose_rule(net, None, only_head=False)
+    assert [*map(float, rule["tried"])] == [1, 3, 10, 30, 100]
+    assert rule["lr"] == 30 and rule["steps"] == 1
+
+
 def test_the_untrained_rule_is_the_best_of_those_tried(net, monkeypatch):
     monkeypatch.setattr(untrained, "RATES", (0.001, 0.3))
     monkeypatch.setattr(untrained, "STEPS", 3)

@@ -11,7 +11,7 @@ from mamlkit.reproduce.methods import head_only
 from mamlkit.tasks import Tasks
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the mean loss
-STEPS = 20
+STEPS = 40
 
 
 def rule_walk(net: nn.Module, lr: float, *, only_head: bool) -> Walk:
@@ -41,12 +41,14 @@ def choose_rule(
         "lr" and "steps", the smallest of those that are best to a tenth of a
         percent, and in "tried", by rate, the best percentage and its steps.
     """
-    tried, best = {}, (-1.0, 0.0, 0)
-    for lr in RATES:
+    tried, best, rates = {}, (-1.0, 0.0, 0), [*RATES]
+    for lr in rates:  # which grows at its end, while the largest is best
         walk = rule_walk(net, lr, only_head=only_head)
         means = accuracies(net, walk, tasks, steps=STEPS).mean(0)
         percents = [round(p, 1) for p in (100 * means).tolist()]
         most = max(percents)
         tried[str(lr)] = [most, percents.index(most)]
         best = max(best, (most, lr, percents.index(most)), key=lambda b: b[0])
+        if best[1] == lr == rates[-1]:
+            rates.append(float(f"{3.2 * lr:.1g}"))
     return {"lr": best[1], "steps": best[2], "tried": tried}
