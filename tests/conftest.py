@@ -1,4 +1,4 @@
-"""A tiny chapter for the tests of everything that handles chapters."""
+"""A tiny chapter, a browser, and which tests share a worker."""
 
 import os
 import re
