@@ -35,7 +35,7 @@ test: $(VENV)/ready  ## style, types, units, chapters at ci scale, exercises
 	$(BIN)/pyrefly check
 	$(BIN)/pytest $(SIDE_BY_SIDE) $(BROWSER)
 
-browser: $(VENV)/ready  ## try every chapter in a real JupyterLab, and the site
+browser: $(VENV)/ready  ## run every chapter in a real JupyterLab; the site
 	PICTURES=1 $(BIN)/pytest tests/test_browser_*.py
 
 lab: $(VENV)/ready  ## open JupyterLab on the first chapter
@@ -57,7 +57,7 @@ bench: $(VENV)/ready  ## time a meta-iteration against other libraries
 	$(PIP) -e '.[bench]'
 	$(BIN)/mamlkit reproduce speed
 
-claims: $(VENV)/ready  ## judge every claim at laptop scale, seeds 0, 1, 2
+claims: $(VENV)/ready  ## judge every claim at laptop scale, seeds 0 to 4
 	$(BIN)/mamlkit claims
 
 help:  ## show this list

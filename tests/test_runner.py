@@ -9,7 +9,7 @@ import pytest
 
 from mamlkit.__main__ import main
 from mamlkit.course import chapters
-from mamlkit.publish import runner
+from mamlkit.publish import runner, verdicts
 
 # A chapter without heavy imports, for runs that are about the runner.
 LIGHT = {
@@ -194,16 +194,39 @@ def test_kernel_is_our_own_python(course, tmp_path, monkeypatch):
     assert report(tmp_path / "build")["scale"] == "ci"
 
 
-def test_claims_judges_three_seeds_at_laptop_scale(course, capsys):
+def test_claims_judges_each_seed_and_stores_what_did_not_hold(
+    course, monkeypatch, tmp_path, capsys
+):
+    assert [*verdicts.SEEDS] == [0, 1, 2, 3, 4]
+    file = tmp_path / "claims.json"
+    monkeypatch.setattr(verdicts, "FILE", file)
+    monkeypatch.setattr(verdicts, "BUILD", tmp_path / "build")
+    monkeypatch.setattr(verdicts, "SEEDS", range(3))
     course("03_try_a_thing")
-    assert main(["claims"]) == 1
+    course("04_break", work="1 / 0")
+    assert main(["claims", "03"]) == 1
     table = capsys.readouterr().out.split("  The seed is small.")[-1]
-    verdicts = [line.split()[:4] for line in table.splitlines()[1:4]]
-    assert verdicts == [
+    found = [line.split()[:4] for line in table.splitlines()[1:4]]
+    assert found == [
         ["seed", "0", "held", "0"],
         ["seed", "1", "held", "1"],
         ["seed", "2", "failed", "2"],
     ]
+    (entry,) = json.loads(file.read_text()).values()
+    assert [run["held"] for run in entry["by_seed"]] == [2, 2, 1]
+    ((seed, verdict, text, _),) = entry["not_held"]
+    assert (seed, verdict, text) == (2, "failed", "The seed is small.")
+    summary = "Seeds 0 to 2, chapter by chapter: 5 held, 1 failed, "
+    summary += "0 not judged. Not judged yet: 04."
+    assert verdicts.summary() == summary
+    course("03_try_a_thing", work="print('something else')")
+    assert verdicts.summary() == f"{summary} Code changed since: 03."
+    # A broken chapter stands beside the other's verdicts, and says why.
+    monkeypatch.setattr(verdicts, "SEEDS", range(1))
+    assert main(["claims", "04"]) == 1
+    both = json.loads(file.read_text())
+    assert both["03_try_a_thing"] == entry
+    assert "division by zero" in both["04_break"]["by_seed"][0]["error"]
 
 
 def test_fetch_passes_the_folder_on(monkeypatch, tmp_path):

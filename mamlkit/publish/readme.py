@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mamlkit.course.chapters import chapter_map, find_chapters, read
 from mamlkit.paths import RESULTS, ROOT
+from mamlkit.publish import verdicts
 
 FILES = (ROOT / "README.md", ROOT / "data" / "README.md")
 PICTURE = ROOT / "data" / "readme.png"
@@ -216,6 +217,7 @@ def fill(text: str) -> str:
         "results": results_table(short=True),
         "all results": results_table(),
         "speed": speed_table(),
+        "claims": verdicts.summary(),
         "map": chapter_map(),
         "picture": f"![{picture()[0]}](data/{PICTURE.name})",
     }

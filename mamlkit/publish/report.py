@@ -4,7 +4,7 @@ What a chapter claims is in the metadata of its last output, put there by
 `mamlkit.course.claims`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,25 +63,6 @@ def table(outcomes: Sequence[Outcome]) -> str:
         ]
         if o.error:
             lines.append(f"  error       {o.error} See {o.notebook}")
-    return "\n".join(lines)
-
-
-def claims_table(by_seed: Mapping[int, Sequence[Outcome]]) -> str:
-    """Lay out every claim with its verdict and measurement for each seed."""
-    lines = []
-    for number, first in enumerate(by_seed[0]):
-        lines += ["", first.chapter]
-        columns = {seed: o[number].claims for seed, o in by_seed.items()}
-        texts = [c["text"] for claims in columns.values() for c in claims]
-        for text in dict.fromkeys(texts):
-            lines.append(f"  {text}")
-            for seed, claims in columns.items():
-                found = [c for c in claims if c["text"] == text]
-                said = found[0] if found else {"verdict": "not reached"}
-                measured = said.get("measured", "")
-                lines.append(
-                    f"    seed {seed}  {said['verdict']:11}  {measured}"
-                )
     return "\n".join(lines)
 
 
