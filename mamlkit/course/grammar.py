@@ -67,6 +67,7 @@ FLOORS = {
     "blind": Look("best blind answer", GREY, "", "-."),
     "untrained": Look("untrained, adapted", GREY, "", (0, (5, 1))),
     "pixels": Look("nearest pixels", GREY, "", (0, (1, 3))),
+    "blurred": Look("blurred pixels", GREY, "", (0, (1, 1))),
     "centroid": Look("nearest centroid", GREY, "", (0, (3, 1, 1, 1, 1, 1))),
     "least_squares": Look("least squares", BLACK, "", "--"),
     "oracle": Look("oracle", BLACK, "", "-"),

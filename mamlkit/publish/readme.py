@@ -57,7 +57,7 @@ TABLE = (
     *(
         (f"… {ways}-way {shots}-shot, {label}", name, "accuracy")
         for method, label in (
-            ("fixed", "MAML as in the paper, α fixed"),
+            ("fixed", "MAML with one fixed α"),
             ("fomaml", "FOMAML"),
             ("reptile", "Reptile"),
             ("imaml", "iMAML"),
