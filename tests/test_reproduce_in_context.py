@@ -11,6 +11,7 @@ from mamlkit.reproduce import (
     in_context_link,
     in_context_methods,
     judge_in_context,
+    longer,
 )
 from mamlkit.reproduce.in_context_characters import shares
 from mamlkit.reproduce.in_context_methods import (
@@ -411,3 +412,49 @@ def test_every_setting_is_judged_from_every_start(monkeypatch):
     where = "shifted_lines_mse_50shot_best"
     gap = {r["name"]: r for r in rows}[f"maml_{where}_minus_untrained_{where}"]
     assert (gap["value"], gap["low"], gap["high"]) == (-2.0, -2.0, -2.0)
+
+
+@pytest.mark.parametrize("best, better", [(1, True), (4, True), (4, False)])
+def test_a_longer_walk_is_taken_where_it_is_best_elsewhere(
+    monkeypatch, tmp_path, best, better
+):
+    """Not on the tasks that it is judged on, and with a rate of its own."""
+    walks = []
+
+    def walk(start, loss_fn, metric, *, tasks, lr, at, adam):
+        on = "val" if tasks == "val" else "tests"
+        walks.append((on, adam, at, lr))
+        # On other tasks one optimiser is best, at 0.3 and after so many
+        # steps; on the tests everything would be better without a step.
+        errors = [abs(math.log(lr / 0.3)) + abs(s - best) for s in at]
+        if on == "tests":
+            errors = [10.0 * s for s in at]
+        return torch.tensor([errors]) + (0 if adam == better else 0.5)
+
+    def tuned_alone(run, tasks, at, rates):
+        ((adam, grid),) = rates.items()
+        errors = {
+            lr: run(tasks=tasks, lr=lr, at=at, adam=adam)[0].tolist()
+            for lr in (*grid, 0.3)
+        }
+        lr = min(errors, key=lambda lr: min(errors[lr]))
+        return {s: (adam, lr) for s in at}, dict(zip(at, errors[lr]))
+
+    monkeypatch.setattr(longer, "BUILD", tmp_path)
+    monkeypatch.setattr(longer, "STEPS", (1, 2))
+    monkeypatch.setattr(longer, "LONGER", (3, 4))
+    monkeypatch.setattr(longer, "descend", walk)
+    monkeypatch.setattr(longer, "tuned", tuned_alone)
+    monkeypatch.setattr(longer, "start_of", lambda *_: (None, None))
+    monkeypatch.setattr(longer, "tasks_of", lambda *_: "val")
+    monkeypatch.setattr(longer, "tests_of", lambda *_: "tests")
+    (tmp_path / "reproduce").mkdir()
+    found, chosen = longer.walked("maml", "", 5, 0, 1.0)
+    assert chosen["best"] == best
+    name = "Adam" if better else "SGD"
+    assert all(chosen[str(s)] == [name, 0.3] for s in (1, 2, 3, 4))
+    assert found["best"].tolist() == [10.0 * best]
+    assert ("tests", better, (1, 2, 3, 4), 0.3) in walks
+    before = len(walks)
+    again, _ = longer.walked("maml", "", 5, 0, 1.0)  # is read, not walked
+    assert torch.equal(again["best"], found["best"]) and len(walks) == before

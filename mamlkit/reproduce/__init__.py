@@ -27,6 +27,7 @@ EXPERIMENTS = (
     "cheetah",
     "speed",
     "in_context",
+    "longer",
 )
 
 

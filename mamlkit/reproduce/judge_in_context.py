@@ -7,6 +7,7 @@ of steps on tasks that no test uses.
 """
 
 import math
+from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from mamlkit.reproduce.in_context_methods import (
     TEST_SEED,
     VALIDATION,
     VALIDATION_SEED,
+    Choice,
     best_for_one_point,
     closed_form,
     descend,
@@ -167,17 +169,39 @@ def gradient_errors(
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
     rates = CONTEXT_RATES if name == "context" else RATES
     choice, errors = tuned(run, val, STEPS, rates)
-    tests, done, found = tests_of(setting, k_shot), {}, {}
-    for i, steps in reversed([*enumerate(STEPS)]):
+    found, chosen = chosen_errors(
+        run, tests_of(setting, k_shot), choice, errors
+    )
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def chosen_errors(
+    run: Callable[..., Tensor],
+    tests: Tasks,
+    choice: dict[int, Choice],
+    errors: dict[int, float],
+) -> tuple[dict[str, Tensor], dict]:
+    """Judge the steps and rates that were chosen, as `tuned` returns them.
+
+    Args:
+        run: `descend` but for tasks, lr, at and adam.
+        tests: the tasks to judge on.
+        choice: optimiser and rate for each number of steps, increasing.
+        errors: of each on other tasks.
+
+    Returns:
+        see `gradient_errors`.
+    """
+    at, done, found = tuple(choice), {}, {}
+    for i, steps in reversed([*enumerate(at)]):
         adam, lr = choice[steps]
         if (adam, lr) not in done:  # a longer run passes by here, too
-            at = STEPS[: i + 1]
-            done[adam, lr] = run(tasks=tests, lr=lr, at=at, adam=adam)
+            done[adam, lr] = run(tasks=tests, lr=lr, at=at[: i + 1], adam=adam)
         found[f"after_{steps}"] = done[adam, lr][:, i]
-    best = min(STEPS, key=errors.get)
+    best = min(at, key=errors.get)
     found["best"] = found[f"after_{best}"]
     chosen = {str(k): _told(*c) for k, c in choice.items()} | {"best": best}
-    save_checkpoint(path, {"found": found, "chosen": chosen})
     return found, chosen
 
 

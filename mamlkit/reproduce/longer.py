@@ -1,0 +1,139 @@
+"""Longer walks: `in_context`'s 1 to 100 steps, and 300 and 1,000 more.
+
+There 100 steps are the best of nearly all networks, which is the edge of what
+was tried. Here MAML, context parameters, pretrained and untrained networks go
+on, on the same tasks. The rows have the names of those in in_context.json, so
+that one may stand in the place of the other.
+"""
+
+import json
+import time
+from argparse import ArgumentParser, Namespace
+from functools import partial
+from math import inf
+
+import torch
+from torch import Tensor
+
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.paths import BUILD, RESULTS
+from mamlkit.reproduce import write_result
+from mamlkit.reproduce.in_context_methods import (
+    FACTOR,
+    VALIDATION,
+    VALIDATION_SEED,
+    descend,
+    prompted,
+    tuned,
+)
+from mamlkit.reproduce.in_context_rows import error_row
+from mamlkit.reproduce.judge_in_context import (
+    CONTEXT_RATES,
+    RATES,
+    SEVERAL,
+    STEPPING,
+    STEPS,
+    chosen_errors,
+    settings,
+    start_of,
+    start_of_context,
+    tasks_of,
+    tests_of,
+    trainings,
+    transformer,
+)
+from mamlkit.reproduce.variants import difference_row
+
+LONGER = (300, 1000)
+
+
+def arguments(parser: ArgumentParser) -> None:
+    """Add no flags but those of every experiment."""
+
+
+def walked(
+    name: str, setting: str, k_shot: int, seed: int, context_lr: float
+) -> tuple[dict[str, Tensor], dict]:
+    """Errors of a method after 1 to 1,000 steps, resumably.
+
+    Rates for 1 to 100 steps are chosen as in `in_context`, for SGD and for
+    Adam alone. The longer walks start from the best of 100 steps and a third
+    of it; a grid whose best value is at its edge grows.
+
+    Args:
+        name: a method of `STEPPING`.
+        setting: a shift, or "".
+        k_shot: points.
+        seed: of the training.
+        context_lr: α with which context parameters were trained.
+
+    Returns:
+        see `gradient_errors`.
+    """
+    label = f"longer_{name}_{setting}_{k_shot}_{seed}.pt"
+    path = BUILD / "reproduce" / label
+    if path.exists():
+        state = load_checkpoint(path)
+        return state["found"], state["chosen"]
+    if name == "context":
+        start, loss_fn = start_of_context(seed, context_lr)
+    else:
+        start, loss_fn = start_of(name, seed)
+    run = partial(descend, start, loss_fn, loss_fn)
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    choice, errors = {}, {}
+    for adam, grid in (CONTEXT_RATES if name == "context" else RATES).items():
+        short, before = tuned(run, val, STEPS, {adam: grid})
+        near = short[STEPS[-1]][1]
+        rates = {adam: (near / FACTOR, near)}
+        long, after = tuned(run, val, LONGER, rates)
+        for steps, error in (before | after).items():
+            if error <= errors.get(steps, inf):
+                errors[steps], choice[steps] = error, (short | long)[steps]
+    tests = tests_of(setting, k_shot)
+    found, chosen = chosen_errors(run, tests, choice, errors)
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def run(args: Namespace) -> None:
+    """Choose, judge; write in_context_longer.json."""
+    torch.set_num_threads(1)
+    stored = json.loads((RESULTS / "in_context.json").read_text())
+    context_lr = stored["settings"]["context"]["inner_lr"]
+    rows, chosen, begun = [], {}, time.process_time()
+    for setting, k_shot in settings():
+        where = f"shifted_{setting}_" if setting else ""
+        where += f"mse_{k_shot}shot"
+        tests, found = tests_of(setting, k_shot), {}
+        rival = torch.stack(
+            [prompted(*transformer(s), tests) for s in trainings(args.seed)]
+        )
+        scale = tests.query.y.square().mean().item()
+        for name in STEPPING:
+            seeds = trainings(args.seed) if name in SEVERAL else [args.seed]
+            several = [
+                walked(name, setting, k_shot, s, context_lr) for s in seeds
+            ]
+            for k in several[0][0]:
+                errors = torch.stack([e[k] for e, _ in several])
+                found[f"{name}_{where}_{k}"] = errors
+            chosen[f"{name}_{where}"] = [choice for _, choice in several]
+        for name, errors in found.items():
+            rows.append(error_row(name, errors, rival, scale))
+            print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
+        compared = (f"{m}_{where}_best" for m in ("maml", "untrained"))
+        rows.append(difference_row(*compared, found))
+    path = write_result(
+        "in_context_longer",
+        settings={
+            "steps": STEPS + LONGER,
+            "context_inner_lr": context_lr,
+            "chosen": chosen,
+        },
+        seed=args.seed,
+        seconds=time.process_time() - begun,
+        curve=[],
+        rows=rows,
+    )
+    print(path)
