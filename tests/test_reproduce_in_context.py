@@ -414,6 +414,13 @@ def test_every_setting_is_judged_from_every_start(monkeypatch):
     assert (gap["value"], gap["low"], gap["high"]) == (-2.0, -2.0, -2.0)
 
 
+def test_longer_walks_are_in_the_family_and_with_fifty_points():
+    found = longer.places()
+    assert len(found) == len({*found}) == 12
+    assert {k for setting, k in found if not setting} == {1, 2, 5, 10, 20}
+    assert all(k == 50 for setting, k in found if setting)
+
+
 @pytest.mark.parametrize("best, better", [(1, True), (4, True), (4, False)])
 def test_a_longer_walk_is_taken_where_it_is_best_elsewhere(
     monkeypatch, tmp_path, best, better

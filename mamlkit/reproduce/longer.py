@@ -2,8 +2,9 @@
 
 There 100 steps are the best of nearly all networks, which is the edge of what
 was tried. Here MAML, context parameters, pretrained and untrained networks go
-on, on the same tasks. The rows have the names of those in in_context.json, so
-that one may stand in the place of the other.
+on, on the same tasks: in the family, and with fifty points under each shift.
+The rows have the names of those in in_context.json, so that one may stand in
+the place of the other.
 """
 
 import json
@@ -49,6 +50,11 @@ LONGER = (300, 1000)
 
 def arguments(parser: ArgumentParser) -> None:
     """Add no flags but those of every experiment."""
+
+
+def places() -> list[tuple[str, int]]:
+    """List (setting, points): all of the family, and fifty under a shift."""
+    return [(s, k) for s, k in settings() if k == 50 or not s]
 
 
 def walked(
@@ -102,7 +108,7 @@ def run(args: Namespace) -> None:
     stored = json.loads((RESULTS / "in_context.json").read_text())
     context_lr = stored["settings"]["context"]["inner_lr"]
     rows, chosen, begun = [], {}, time.process_time()
-    for setting, k_shot in settings():
+    for setting, k_shot in places():
         where = f"shifted_{setting}_" if setting else ""
         where += f"mse_{k_shot}shot"
         tests, found = tests_of(setting, k_shot), {}
