@@ -30,11 +30,8 @@ from mamlkit.rl import (
 # The paper's returns after 0, 1, 2 and 3 steps.
 TABLE_4 = (-40.41, -11.68, -3.33, -3.23)
 # What each step's α is chosen from.
-RATES = (
-    (0.1, 0.2, 0.3, 0.5, 1.0),
-    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
-    (0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05),
-)
+LATER = (1.0, 0.5, 0.25, 0.2, 0.175, 0.15, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002)
+RATES = (0.1, 0.2, 0.3, 0.5, 1.0, 2.0, 4.0), LATER, LATER
 # Of the best α of the first step, what may serve the later ones better.
 SHARES = (0.84, 0.92)
 OTHER_GOALS = 100

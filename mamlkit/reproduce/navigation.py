@@ -44,8 +44,8 @@ PAPER = {
 ORACLE = -2.29
 # After how many updates θ may be taken: the last are not always the best.
 SNAPSHOTS = {
-    "maml": (50, 75, 100, 125, 150),
-    "pretrained": (15, 30, 60, 100),
+    "maml": (75, 100, 125, 150, 200, 250),
+    "pretrained": (15, 30, 60, 100, 150, 200),
     "oracle": (),
 }
 
@@ -67,7 +67,7 @@ def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
     add("--seeds", type=int, default=3, help="training seeds, from --seed on")
-    add("--iterations", type=int, default=150, help="meta-updates")
+    add("--iterations", type=int, default=300, help="meta-updates")
     add("--tasks", type=int, default=20, help="goals a meta-update")
     add("--inner-lr", type=float, default=0.5, help="α of the first step")
     add("--test-seeds", type=int, default=5, help="evaluations of each policy")
