@@ -68,6 +68,28 @@ def make_again():
 make_again()
 del make_again
 """
+# No title of a figure may be cut off at its edge.
+UNCUT = """
+def refuse_cut_titles():
+    from matplotlib.figure import Figure
+
+    save = Figure.savefig
+
+    def savefig(fig, *args, **options):
+        save(fig, *args, **options)
+        dpi = options.get("dpi", fig.dpi)
+        for ax in fig.axes:
+            for title in (ax.title, ax._left_title, ax._right_title):
+                box = title.get_window_extent(dpi=dpi)
+                inside = -1 <= box.x0 and box.x1 <= dpi * fig.get_figwidth()
+                assert inside or not title.get_text(), title.get_text()
+
+    Figure.savefig = savefig
+
+
+refuse_cut_titles()
+del refuse_cut_titles
+"""
 
 
 def execute(path, folder):
@@ -79,7 +101,7 @@ def execute(path, folder):
     # Before doubling: a second parameters cell would undo the injected one.
     settings = {"SCALE": "ci", "SEED": 1}
     nb = parameterize_notebook(nb, settings, kernel_name="python3")
-    sources = [AGAIN]
+    sources = [AGAIN, UNCUT]
     for cell in code_cells(nb):
         once_more = f"%%again\n{cell.source}"
         sources += cell.source, cell.metadata.get("solved", once_more)
