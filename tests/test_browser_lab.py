@@ -25,9 +25,9 @@ from mamlkit.publish.render import _BAR, _WIDGET
 
 WIDTHS = (1440, 800)
 HEIGHT = 2400
-# The game, and a round by keyboard; predictions; a pad; walks and their play;
-# compiled code and sliders; context.
-HANDS = ("00", "03", "07", "09", "12", "14")
+# The game, and a round by keyboard; a slider; predictions; a pad; walks and
+# their play; a transformer's.
+HANDS = ("00", "02", "03", "07", "09", "14")
 RUN = [p for p in CHAPTERS if PICTURES or p.name[:2] in HANDS]
 
 

@@ -218,7 +218,8 @@ def test_prose_is_neither_wide_nor_narrow(page, built_site):
 
 def test_a_route_leads_through_its_chapters(page, built_site):
     opened = opened_in(page, built_site, CHAPTERS[0].stem)
-    for route, total in (("whole", len(CHAPTERS)), ("core", 7)):
+    # All of the short route; of the whole one, as far as they differ.
+    for route, total, far in (("whole", len(CHAPTERS), 3), ("core", 7, 7)):
         opened.goto((built_site / f"{CHAPTERS[0].stem}.html").as_uri())
         opened.locator(f"button[data-route={route}]").click()
         listed = opened.locator(".routes ol li:visible")
@@ -226,14 +227,14 @@ def test_a_route_leads_through_its_chapters(page, built_site):
         # A browser stores the choice in its own time.
         opened.wait_for_timeout(500)
         seen = [short(opened)]
-        while opened.locator("a[rel=next]:visible").count():
+        while len(seen) < far:
             with opened.expect_navigation(wait_until="load"):
                 opened.locator("a[rel=next]:visible").click()
             seen.append(short(opened))
             # The choice lasts from page to page.
             pressed = opened.locator(f"button[data-route={route}]")
             expect(pressed).to_have_attribute("aria-pressed", "true")
-        assert len(seen) == total
+        assert opened.locator("a[rel=next]:visible").count() == (far < total)
         with opened.expect_navigation(wait_until="load"):
             opened.locator("a[rel=prev]:visible").click()
         assert short(opened) == seen[-2]
