@@ -2,7 +2,7 @@
 
 With seed 1, every cell executed twice in a row (an exercise as it stands, and
 then solved; what takes over a second, once), elsewhere, without network. With
-seed 0, and nothing solved, chapters run in JupyterLab, in test_browser_lab.py.
+seed 0, and nothing solved, some run in JupyterLab, in test_browser_lab.py.
 """
 
 import ast
