@@ -1,14 +1,14 @@
 """A model called with parameters of one's choice, and left as it was.
 
 PyTorch's `functional_call` swaps the parameters in and out. Three things are
-added: a module or weight that has two names gets the new tensor in every
+added to it: a module or weight that has two names gets the new tensor in every
 place and its own back; several inputs become arguments; and what a forward
 pass leaves in the model, which would carry one task over into the next, is
 taken out again, with a warning where it was written over something.
 """
 
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
@@ -120,6 +120,46 @@ def functional_call(
     for name in changed:
         warnings.warn(_says(f"its buffer {name!r}"), Undone, stacklevel=3)
     return outputs
+
+
+def grad(loss_fn: Callable[..., Tensor]) -> Callable[..., dict[str, Tensor]]:
+    """`torch.func.grad`, in two thirds of its time where autograd will do.
+
+    So it is in a loop over tasks, where no transform is at work.
+
+    Args:
+        loss_fn: `(params, batch)` -> scalar.
+
+    Returns:
+        (params, batch) -> gradients by name, differentiable in `params`.
+    """
+
+    def gradient(params, batch):
+        if not _autograd_will_do(params):
+            return func.grad(loss_fn)(params, batch)
+        # As views, they are not what else the loss may know them as.
+        own = {name: p.view_as(p) for name, p in params.items()}
+        loss = loss_fn(own, batch)
+        if not loss.requires_grad:
+            return {name: torch.zeros_like(p) for name, p in own.items()}
+        slopes = torch.autograd.grad(
+            loss,
+            [*own.values()],
+            create_graph=True,
+            materialize_grads=True,  # zeros for what the loss does not use
+        )
+        return dict(zip(own, slopes))
+
+    return gradient
+
+
+def _autograd_will_do(params: dict[str, Tensor]) -> bool:
+    return (
+        not torch.compiler.is_compiling()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch.is_grad_enabled()
+        and {p.requires_grad for p in params.values()} == {True}
+    )
 
 
 def advise_loop(error: RuntimeError) -> None:

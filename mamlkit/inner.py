@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 from torch import Tensor, nn
-from torch.func import grad
 
 from mamlkit import calling, checks
-from mamlkit.calling import functional_call
+from mamlkit.calling import functional_call, grad
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
 

@@ -619,3 +619,83 @@ def test_judging_notes_the_loop_at_what_vmap_cannot_batch():
         call()
     assert caught.value.__notes__ == [calling.LOOP]
     assert call(over_tasks="loop").shape == (4, 2)
+
+
+# --- gradients of one task ---------------------------------------------------
+
+
+def curved(params, batch):
+    """Knows one parameter, or none of it, by another way as well."""
+    return (params["a"] ** 3 * batch).sum() + (
+        params["b"] - CENTRE
+    ).sin().sum()
+
+
+CENTRE = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
+PLACES = {
+    "apart": {"a": torch.tensor([1.0, 2.0]).double(), "b": CENTRE + 1},
+    "the loss knows it": {"a": CENTRE, "b": CENTRE},
+    "not used": {"a": CENTRE, "b": CENTRE * 2, "c": CENTRE * 3},
+}
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_autograd_and_the_transform_give_one_gradient(kind):
+    params = {k: p.detach().clone() for k, p in PLACES[kind].items()}
+    params = {k: p.requires_grad_() for k, p in params.items()}
+    if kind == "the loss knows it":
+        params = {"a": CENTRE, "b": CENTRE}
+    batch = torch.tensor([2.0, -1.0]).double()
+    ours, theirs = (f(curved)(params, batch) for f in (calling.grad, grad))
+    assert [*ours] == [*theirs] == [*params]
+    leaves = [*params.values(), CENTRE]
+    for name in params:
+        assert torch.equal(ours[name], theirs[name])
+        for leaf in leaves:
+            one, other = (slopes(g[name], leaf) for g in (ours, theirs))
+            assert torch.equal(one, other)
+
+
+def slopes(of, leaf):
+    if not of.requires_grad:
+        return torch.zeros_like(leaf)
+    options = {"retain_graph": True, "materialize_grads": True}
+    return torch.autograd.grad(of.sum(), leaf, **options)[0]
+
+
+@pytest.mark.parametrize("where", ["vmap", "grad", "no_grad", "detached"])
+def test_autograd_is_left_alone_inside_a_transform(where):
+    params = {
+        k: p.detach().requires_grad_() for k, p in PLACES["apart"].items()
+    }
+    batches = torch.arange(6.0).double().view(3, 2)
+
+    def both(at, batch):
+        return [f(curved)(at, batch)["a"] for f in (calling.grad, grad)]
+
+    if where == "vmap":
+        ours, theirs = torch.func.vmap(partial(both, params))(batches)
+    elif where == "grad":
+        ours, theirs = (
+            grad(lambda p, f=f: f(curved)(p, batches[1])["a"].sum())(params)[
+                "a"
+            ]
+            for f in (calling.grad, grad)
+        )
+    elif where == "no_grad":
+        with torch.no_grad():
+            ours, theirs = both(params, batches[1])
+        assert not ours.requires_grad
+    else:
+        ours, theirs = both(
+            {k: p.detach() for k, p in params.items()}, batches[1]
+        )
+    assert torch.equal(ours, theirs) and ours.any()
+
+
+def test_a_loss_that_knows_no_parameter_has_gradients_of_zero():
+    params = {"a": torch.ones(2, requires_grad=True)}
+    found = calling.grad(lambda params, batch: batch.sum())(
+        params, torch.ones(3)
+    )
+    assert not found["a"].any()

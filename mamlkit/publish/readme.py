@@ -34,7 +34,7 @@ TABLE = (
         "pretrained_mse_5shot_after_10",
     ),
     *(
-        (f"Omniglot {ways}-way {shots}-shot, accuracy (%)", name, "accuracy")
+        (f"Omniglot {ways}-way {shots}-shot, learned α (%)", name, "accuracy")
         for ways in (5, 20)
         for shots in (1, 5)
         for name in (f"omniglot_{ways}way_{shots}shot",)
@@ -97,6 +97,7 @@ SHORT = (
     ("omniglot_5way_5shot", "accuracy"),
     ("omniglot_20way_1shot", "accuracy"),
     ("omniglot_20way_5shot", "accuracy"),
+    ("omniglot_fixed_5way_1shot", "accuracy"),
     ("navigation", "return_after_1"),
     ("navigation", "return_after_3"),
     ("navigation", "pretrained_return_after_3"),
