@@ -68,9 +68,15 @@ def opened(browser, folder):
     assert not any(found), found
 
 
+def drawn(page):
+    """Wait for a frame: what was asked for before is on the page then."""
+    page.evaluate("() => new Promise(requestAnimationFrame)")
+
+
 def heard(page, text):
-    """Wait until the voice of a play has said something."""
+    """Wait until the voice of a play has said something, and it is drawn."""
     expect(page.locator(".heard")).to_contain_text(text)
+    drawn(page)
 
 
 # The valley's numbers
@@ -590,6 +596,7 @@ def test_the_reader_is_told_of_and_follows_the_points(opened):
 
 
 def errors(page):
+    drawn(page)
     texts = page.locator(".method b").all_inner_texts()
     return [float(text) for text in texts]
 
