@@ -12,6 +12,7 @@ from mamlkit.reproduce import (
     in_context_methods,
     judge_in_context,
     longer,
+    read_result,
 )
 from mamlkit.reproduce.in_context_characters import shares
 from mamlkit.reproduce.in_context_methods import (
@@ -414,11 +415,31 @@ def test_every_setting_is_judged_from_every_start(monkeypatch):
     assert (gap["value"], gap["low"], gap["high"]) == (-2.0, -2.0, -2.0)
 
 
-def test_longer_walks_are_in_the_family_and_with_fifty_points():
-    found = longer.places()
-    assert len(found) == len({*found}) == 12
-    assert {k for setting, k in found if not setting} == {1, 2, 5, 10, 20}
-    assert all(k == 50 for setting, k in found if setting)
+def test_the_probes_floor_has_the_weights_that_training_began_with(
+    monkeypatch,
+):
+    sizes = {"width": 8, "layers": 1, "heads": 2}
+    monkeypatch.setitem(longer.SIZES, "transformer", sizes)
+    val, tests = (draw("", 6, n, seed=n) for n in (3, 4))
+    monkeypatch.setattr(longer, "tasks_of", lambda *_: val)
+    monkeypatch.setattr(longer, "tests_of", lambda *_: tests)
+    found, (centre, penalty) = longer.untrained_probe("", 6, seed=1)
+    torch.manual_seed(1)  # as `train` does before its first step
+    model = InContextLearner(**sizes)
+    params = {k: p.detach() for k, p in model.named_parameters()}
+    assert (centre, penalty) == chosen_probe(probed(model, params, val))
+    on_tests = probed(model, params, tests)
+    assert torch.equal(found, probe_errors(on_tests, penalty, centre))
+    assert not torch.equal(found, longer.untrained_probe("", 6, seed=2)[0])
+
+
+def test_the_stored_file_of_longer_walks_has_every_setting():
+    names = {*read_result("in_context_longer")["rows"]}
+    for setting, k_shot in judge_in_context.settings():
+        where = f"shifted_{setting}_" if setting else ""
+        where += f"mse_{k_shot}shot"
+        assert f"maml_{where}_after_1000" in names
+        assert k_shot == 1 or f"probe_untrained_{where}" in names
 
 
 @pytest.mark.parametrize("best, better", [(1, True), (4, True), (4, False)])

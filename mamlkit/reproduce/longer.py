@@ -2,9 +2,9 @@
 
 There 100 steps are the best of nearly all networks, which is the edge of what
 was tried. Here MAML, context parameters, pretrained and untrained networks go
-on, on the same tasks: in the family, and with fifty points under each shift.
-The rows have the names of those in in_context.json, so that one may stand in
-the place of the other.
+on, on the same tasks, in the family and under each shift. The rows have the
+names of those in in_context.json, so that one may stand in the place of the
+other. With them is the floor of the probe: one on untrained transformers.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.in_context import InContextLearner
 from mamlkit.paths import BUILD
 from mamlkit.reproduce import read_result, write_result
 from mamlkit.reproduce.in_context_methods import (
@@ -25,7 +26,13 @@ from mamlkit.reproduce.in_context_methods import (
     prompted,
     tuned,
 )
+from mamlkit.reproduce.in_context_probe import (
+    chosen_probe,
+    probe_errors,
+    probed,
+)
 from mamlkit.reproduce.in_context_rows import error_row
+from mamlkit.reproduce.in_context_trainings import SIZES
 from mamlkit.reproduce.judge_in_context import (
     CONTEXT_RATES,
     RATES,
@@ -50,9 +57,21 @@ def arguments(parser: ArgumentParser) -> None:
     """Add no flags but those of every experiment."""
 
 
-def places() -> list[tuple[str, int]]:
-    """List (setting, points): all of the family, and fifty under a shift."""
-    return [(s, k) for s, k in settings() if k == 50 or not s]
+def untrained_probe(
+    setting: str, k_shot: int, seed: int
+) -> tuple[Tensor, list]:
+    """Errors of the probe on features that nobody trained, (tasks,).
+
+    Returns:
+        the errors, and what was chosen.
+    """
+    torch.manual_seed(seed)
+    model = InContextLearner(**SIZES["transformer"])
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
+    centre, penalty = chosen_probe(probed(model, params, val))
+    tests = probed(model, params, tests_of(setting, k_shot))
+    return probe_errors(tests, penalty, centre), [centre, penalty]
 
 
 def walked(
@@ -105,7 +124,7 @@ def run(args: Namespace) -> None:
     torch.set_num_threads(1)
     stored = read_result("in_context")["settings"]
     context_lr, rows, chosen = stored["context"]["inner_lr"], [], {}
-    for setting, k_shot in places():
+    for setting, k_shot in settings():
         where = f"shifted_{setting}_" if setting else ""
         where += f"mse_{k_shot}shot"
         tests, found = tests_of(setting, k_shot), {}
@@ -122,6 +141,14 @@ def run(args: Namespace) -> None:
                 errors = torch.stack([e[k] for e, _ in several])
                 found[f"{name}_{where}_{k}"] = errors
             chosen[f"{name}_{where}"] = [choice for _, choice in several]
+        if k_shot > 1:
+            several = [
+                untrained_probe(setting, k_shot, s)
+                for s in trainings(args.seed)
+            ]
+            name = f"probe_untrained_{where}"
+            found[name] = torch.stack([e for e, _ in several])
+            chosen[name] = [choice for _, choice in several]
         for name, errors in found.items():
             rows.append(error_row(name, errors, rival, scale))
             print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
