@@ -108,6 +108,7 @@ def test_a_run_asks_the_networks_that_are_there(
     for module in (training, features):
         monkeypatch.setattr(module, "load_omniglot", load)
     monkeypatch.setattr(features, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(features, "BUILD", tmp_path)
     monkeypatch.setattr(features, "RATES", (1.0,))
     monkeypatch.setattr(features, "MOST_STEPS", 1)
     monkeypatch.setattr(features, "build", lambda *_: net)
@@ -128,3 +129,10 @@ def test_a_run_asks_the_networks_that_are_there(
     assert names["fomaml_cka_conv4"] == 2
     assert "pixels_nearest_mean" in names and "anil_all_layers" not in names
     assert result["settings"]["head_alone"]["fomaml"]["lr"] == 1.0
+    # What was asked is not asked again, unless something else is wanted.
+    monkeypatch.setattr(features, "best_head", None)
+    features.run(parser.parse_args(flags))
+    again = json.loads((tmp_path / "features_5way_1shot.json").read_text())
+    assert again == result
+    with pytest.raises(ValueError, match="settings"):
+        features.run(parser.parse_args([*flags, "--moved-tasks", "3"]))

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.inner import Params, functional_loss
-from mamlkit.paths import CHECKPOINTS
+from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import row, write_result
 from mamlkit.reproduce.judge import CHUNK, Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_of, unpacked, walk_of
@@ -186,7 +186,16 @@ def many_queries(args: Namespace) -> Tasks:
 def of_method(
     method: str, name: str, args: Namespace
 ) -> tuple[list[dict], dict]:
-    """Ask all questions of one method's network; return rows and choices."""
+    """Ask all questions of one method's network, resumably.
+
+    Returns:
+        rows, and what was chosen for the head alone.
+    """
+    path = BUILD / "reproduce" / f"features_{name}.pt"
+    settings = {"tasks": (args.test_tasks, args.moved_tasks)}
+    if path.exists():
+        asked = load_checkpoint(path, settings)
+        return asked["rows"], asked["choice"]
     state = unpacked(load_checkpoint(CHECKPOINTS / f"{name}.pt"))
     net, steps = build("cnn", args.ways), state["steps"]
     walk = walk_of(method, net, state, Namespace(**state["settings"]))
@@ -211,7 +220,10 @@ def of_method(
     for i, layer in enumerate(LAYERS):
         rows.append(row(f"{method}_cka_{layer}", moved[:, i, 0]))
         rows.append(row(f"{method}_cosine_{layer}", moved[:, i, 1]))
-    return rows, choice | {"steps": head_steps}
+    choice |= {"steps": head_steps}
+    asked = {"settings": settings, "rows": rows, "choice": choice}
+    save_checkpoint(path, asked)
+    return rows, choice
 
 
 def floors(args: Namespace) -> list[dict]:
@@ -245,6 +257,8 @@ def run(args: Namespace) -> None:
         if (CHECKPOINTS / f"{name}.pt").exists():
             found, choices[method] = of_method(method, name, args)
             rows += found
+            for each in found:
+                print(each["name"], each["value"], flush=True)
     path = write_result(
         f"features_{args.ways}way_{args.shots}shot",
         settings={
