@@ -421,8 +421,8 @@ def test_the_probes_floor_has_the_weights_that_training_began_with(
     sizes = {"width": 8, "layers": 1, "heads": 2}
     monkeypatch.setitem(longer.SIZES, "transformer", sizes)
     val, tests = (draw("", 6, n, seed=n) for n in (3, 4))
-    monkeypatch.setattr(longer, "tasks_of", lambda *_: val)
-    monkeypatch.setattr(longer, "tests_of", lambda *_: tests)
+    monkeypatch.setattr(judge_in_context, "tasks_of", lambda *_: val)
+    monkeypatch.setattr(judge_in_context, "tests_of", lambda *_: tests)
     found, (centre, penalty) = longer.untrained_probe("", 6, seed=1)
     torch.manual_seed(1)  # as `train` does before its first step
     model = InContextLearner(**sizes)

@@ -229,13 +229,19 @@ def probe(setting: str, k_shot: int, seed: int) -> tuple[Tensor, list]:
     if path.exists():
         state = load_checkpoint(path)
         return state["found"], state["chosen"]
-    model, params = transformer(seed)
+    found, chosen = probe_of(*transformer(seed), setting, k_shot)
+    save_checkpoint(path, {"found": found, "chosen": chosen})
+    return found, chosen
+
+
+def probe_of(
+    model: InContextLearner, params: Params, setting: str, k_shot: int
+) -> tuple[Tensor, list]:
+    """Choose the probe and judge it, as `probe` does, on any weights."""
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
     centre, penalty = chosen_probe(probed(model, params, val))
     tests = probed(model, params, tests_of(setting, k_shot))
-    found, chosen = probe_errors(tests, penalty, centre), [centre, penalty]
-    save_checkpoint(path, {"found": found, "chosen": chosen})
-    return found, chosen
+    return probe_errors(tests, penalty, centre), [centre, penalty]
 
 
 def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:

@@ -26,11 +26,6 @@ from mamlkit.reproduce.in_context_methods import (
     prompted,
     tuned,
 )
-from mamlkit.reproduce.in_context_probe import (
-    chosen_probe,
-    probe_errors,
-    probed,
-)
 from mamlkit.reproduce.in_context_rows import error_row
 from mamlkit.reproduce.in_context_trainings import SIZES
 from mamlkit.reproduce.judge_in_context import (
@@ -40,6 +35,7 @@ from mamlkit.reproduce.judge_in_context import (
     STEPPING,
     STEPS,
     chosen_errors,
+    probe_of,
     settings,
     start_of,
     start_of_context,
@@ -68,10 +64,7 @@ def untrained_probe(
     torch.manual_seed(seed)
     model = InContextLearner(**SIZES["transformer"])
     params = {name: p.detach() for name, p in model.named_parameters()}
-    val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
-    centre, penalty = chosen_probe(probed(model, params, val))
-    tests = probed(model, params, tests_of(setting, k_shot))
-    return probe_errors(tests, penalty, centre), [centre, penalty]
+    return probe_of(model, params, setting, k_shot)
 
 
 def walked(
