@@ -16,6 +16,7 @@ from mamlkit.publish.readme import (
     results_table,
 )
 from mamlkit.reproduce import read_result
+from mamlkit.rl import the_40_goals
 
 README = (ROOT / "README.md").read_text()
 DATA_README = (ROOT / "data" / "README.md").read_text()
@@ -43,6 +44,14 @@ def test_the_sentence_on_navigation_is_that_of_the_file():
     number = {1: "one", 3: "three"}[settings["seeds"]]
     for text in (README, DATA_README):
         assert f"mean of {number} training seeds" in text.replace("\n", " ")
+
+
+def test_the_floors_in_the_text_are_measured_ones():
+    blind = read_result("sinusoid")["rows"]["blind_mse"]["value"]
+    assert f"at the points has {blind:.2f} on the sinusoids" in README
+    # Standing still pays the distance at each of 100 steps.
+    still = 100 * the_40_goals().norm(dim=1).mean()
+    assert f"standing still −{still:.2f} in the navigation" in README
 
 
 def test_the_table_shows_the_files_own_numbers(tmp_path):

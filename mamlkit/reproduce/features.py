@@ -26,10 +26,10 @@ from mamlkit.reproduce.judge import CHUNK, Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_of, unpacked, walk_of
 from mamlkit.reproduce.omniglot_settings import METHODS
 from mamlkit.reproduce.training import build, draw
-from mamlkit.tasks import Tasks, in_chunks, map_tasks
+from mamlkit.tasks import Batch, Tasks, in_chunks, map_tasks
 
-RATES = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the head alone, for the mean loss
-MOST_STEPS = 20
+RATES = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)  # of the head, mean loss
+MOST_STEPS = 100
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "mean", "logits")
 
 
@@ -145,6 +145,29 @@ def movement(
     return lambda tasks: in_chunks(partial(map_tasks, one), tasks, 5)
 
 
+def frozen(net: nn.Module, params: Params, tasks: Tasks) -> Tasks:
+    """Put the features of θ's body in the place of each task's images.
+
+    The body stays as it is, so one pass serves all steps of the head. The
+    queries share one batch, as in the rest of the judging.
+    """
+
+    def one(support, query):
+        sets = [layers(net, params, batch.x)[-2] for batch in (support, query)]
+        return torch.cat(sets)
+
+    both = in_chunks(partial(map_tasks, one), tasks, CHUNK)
+    sizes = [part.y.shape[1] for part in tasks]
+    found = both.split(sizes, dim=1)
+    return Tasks(*(Batch(x, part.y) for x, part in zip(found, tasks)))
+
+
+def head_walk(net: nn.Module, params: Params, lr: float) -> Walk:
+    """Make the walk of the head alone, down the loss on features."""
+    head = dict(zip(("weight", "bias"), map(params.get, head_of(params))))
+    return descent(functional_loss(net.head, F.cross_entropy), head, lr)
+
+
 def best_head(
     net: nn.Module, params: Params, tasks: Tasks
 ) -> tuple[Walk, int, dict]:
@@ -156,21 +179,20 @@ def best_head(
         tasks: of validation characters.
 
     Returns:
-        its walk, the fewest steps among the best to a tenth of a percent,
-        and what was tried: by rate, the best percentage and its steps.
+        its walk over features, the fewest steps among the best to a tenth of
+        a percent, and what was tried: by rate, the best percentage and its
+        steps.
     """
-    loss_fn, head = functional_loss(net, F.cross_entropy), head_of(params)
-    tried, walks = {}, {}
+    known, tried = frozen(net, params, tasks), {}
     for lr in RATES:
-        rates = {name: lr if name in head else 0.0 for name in params}
-        walks[lr] = descent(loss_fn, params, rates)
-        means = accuracies(net, walks[lr], tasks, steps=MOST_STEPS).mean(0)
+        walk = head_walk(net, params, lr)
+        means = accuracies(net.head, walk, known, steps=MOST_STEPS).mean(0)
         percents = [round(p, 1) for p in (100 * means).tolist()]
         tried[lr] = max(percents), percents.index(max(percents))
     best = max(tried, key=lambda lr: tried[lr][0])
-    return walks[best], tried[best][1], {"lr": best, "tried": {
-        str(lr): list(found) for lr, found in tried.items()
-    }}  # fmt: skip
+    choice = {str(lr): list(found) for lr, found in tried.items()}
+    walk = head_walk(net, params, best)
+    return walk, tried[best][1], {"lr": best, "tried": choice}
 
 
 def many_queries(args: Namespace) -> Tasks:
@@ -192,7 +214,10 @@ def of_method(
         rows, and what was chosen for the head alone.
     """
     path = BUILD / "reproduce" / f"features_{name}.pt"
-    settings = {"tasks": (args.test_tasks, args.moved_tasks)}
+    settings = {
+        "tasks": (args.test_tasks, args.moved_tasks),
+        "head_alone": (RATES, MOST_STEPS),
+    }
     if path.exists():
         asked = load_checkpoint(path, settings)
         return asked["rows"], asked["choice"]
@@ -201,10 +226,10 @@ def of_method(
     walk = walk_of(method, net, state, Namespace(**state["settings"]))
     test = draw("test", args, args.test_tasks)
     val = draw("val", args, 2_000 // args.ways)
-    head_walk, head_steps, choice = best_head(net, state["params"], val)
-    judge = partial(accuracies, net, tasks=test)
-    whole = judge(walk=walk, steps=steps)[:, -1]
-    head = judge(walk=head_walk, steps=head_steps)[:, -1]
+    tuned, head_steps, choice = best_head(net, state["params"], val)
+    known = frozen(net, state["params"], test)
+    whole = accuracies(net, walk, test, steps=steps)[:, -1]
+    head = accuracies(net.head, tuned, known, steps=head_steps)[:, -1]
     means = nearest_mean(net, walk, args.ways, steps=0)(test)
     adapted = nearest_mean(net, walk, args.ways, steps=steps)(test)
     moved = movement(net, walk, steps)(many_queries(args))
