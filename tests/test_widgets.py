@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 
 from mamlkit.course import explore, quiz, widgets
+from mamlkit.exercises import find_quiz
 
 
 @pytest.fixture
@@ -39,11 +40,23 @@ def test_every_slider_redraws_the_picture_and_says_its_value(shown):
     assert "name = b, height = 3, slope = 2.0" in picture.value
 
 
-def test_an_answer_of_the_quiz_is_explained(shown):
+def test_an_answer_of_the_quiz_is_explained(shown, monkeypatch):
+    monkeypatch.setattr(widgets, "somebody_is_there", lambda: True)
     quiz("03")
+    assert "<details>" not in shown[0].data
     buttons, reply = shown[-1].children[0].children
     for button in buttons.children:
         button.click()
         assert "role='status'" in reply.value
         letter = button.description[-2]
         assert f"<b>{letter}: " in reply.value
+
+
+def test_stored_answers_of_the_quiz_are_folded(shown, monkeypatch):
+    monkeypatch.setattr(widgets, "somebody_is_there", lambda: False)
+    quiz("03")
+    asked, answers = shown[-1].data.split("<details>")
+    for number, question in enumerate(find_quiz("03"), 1):
+        right = question.options[question.right]
+        assert right[0] in asked and right[1] not in asked
+        assert f"\n{number} ({'abcd'[question.right]}). {right[1]}" in answers
