@@ -103,6 +103,21 @@ def test_the_best_head_is_the_network_with_a_still_body(net, monkeypatch):
     )
 
 
+def test_of_equally_good_rates_the_head_takes_the_quickest(net, monkeypatch):
+    monkeypatch.setattr(features, "RATES", (0.1, 0.2, 0.3))
+    steps = {0.1: 3, 0.2: 1, 0.3: 2}
+
+    def accuracies(net, walk, tasks, *, steps):
+        right = torch.zeros(1, steps + 1)
+        right[:, walk:] = 0.9
+        return right
+
+    monkeypatch.setattr(features, "head_walk", lambda *a: steps[a[-1]])
+    monkeypatch.setattr(features, "accuracies", accuracies)
+    _, taken, choice = features.best_head(net, params_of(net), tasks(2))
+    assert (taken, choice["lr"]) == (1, 0.2)
+
+
 def test_a_run_asks_the_networks_that_are_there(
     tmp_path, monkeypatch, capsys, net
 ):

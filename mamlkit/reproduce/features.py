@@ -180,8 +180,8 @@ def best_head(
 
     Returns:
         its walk over features, the fewest steps among the best to a tenth of
-        a percent, and what was tried: by rate, the best percentage and its
-        steps.
+        a percent (so of equally good rates the one that needs fewest), and
+        what was tried: by rate, the best percentage and its steps.
     """
     known, tried = frozen(net, params, tasks), {}
     for lr in RATES:
@@ -189,7 +189,8 @@ def best_head(
         means = accuracies(net.head, walk, known, steps=MOST_STEPS).mean(0)
         percents = [round(p, 1) for p in (100 * means).tolist()]
         tried[lr] = max(percents), percents.index(max(percents))
-    best = max(tried, key=lambda lr: tried[lr][0])
+    # Of rates that are equally good, the one with the fewest steps.
+    best = max(tried, key=lambda lr: (tried[lr][0], -tried[lr][1]))
     choice = {str(lr): list(found) for lr, found in tried.items()}
     walk = head_walk(net, params, best)
     return walk, tried[best][1], {"lr": best, "tried": choice}
