@@ -17,6 +17,7 @@ from mamlkit import checks, inputs
 from mamlkit.tasks import Batch, Tasks
 
 Groups = Tensor | list[Tensor]
+SHORT = (torch.uint8, torch.int8, torch.int16, torch.int32)
 
 
 class TaskArrays:
@@ -36,7 +37,8 @@ class TaskArrays:
         names: of the tasks.
 
     Raises:
-        ValueError: x and y differ in tasks or examples.
+        ValueError: x and y differ in tasks or examples, or hold numbers that
+            are not finite.
     """
 
     def __init__(self, x: Any, y: Any, names: Sequence | None = None):
@@ -46,6 +48,8 @@ class TaskArrays:
         self.names = [*range(len(self.sizes))] if names is None else [*names]
         for part in _parts(self.x):
             _paired(part, self.y, self.names)
+        for part in (*_parts(self.x), self.y):
+            _finite(part, self.names)
 
     @classmethod
     def from_groups(cls, x: Any, y: Any, groups: Any) -> "TaskArrays":
@@ -56,7 +60,9 @@ class TaskArrays:
                 dict of these. Fractions get torch's default type, which is
                 that of models.
             y: shape (rows, *targets); one number a row, for a model that
-                returns one, is table[["y"]], of shape (rows, 1).
+                returns one, is table[["y"]], of shape (rows, 1). Labels of
+                classes are whole numbers, of shape (rows,): of names,
+                pd.factorize(table["kind"])[0].
             groups: for each row, the name of its group; of several columns,
                 the names are joined, as "F/3".
 
@@ -76,9 +82,15 @@ class TaskArrays:
                 )
             if values.is_floating_point():
                 values = values.to(torch.get_default_dtype())
+            elif name == "y" and values.dtype in SHORT:
+                values = values.long()  # as cross-entropy wants labels
             return [values[of] for of in rows.values()]
 
-        return cls(_each(partial(cut, "x"), x), cut("y", y), names=[*rows])
+        names = [
+            "/".join(map(str, label)) if isinstance(label, tuple) else label
+            for label in rows
+        ]
+        return cls(_each(partial(cut, "x"), x), cut("y", y), names=names)
 
     def sample(
         self,
@@ -145,6 +157,9 @@ def numbers(name: str, values: Any) -> Tensor:
     if isinstance(values, Tensor):
         return values
     array = np.asarray(values)
+    # In a table of several kinds of numbers, pandas calls all of them objects.
+    if array.dtype.kind == "O" and {*_kinds(values)} <= {*"biuf"}:
+        array = values.to_numpy(dtype=float)
     if array.dtype.kind not in "biufc":
         raise ValueError(
             f"{name} must hold numbers alone, got {array.dtype}: leave other "
@@ -152,6 +167,13 @@ def numbers(name: str, values: Any) -> Tensor:
         )
     # What pandas hands out may be read only, which torch warns of.
     return torch.as_tensor(array if array.flags.writeable else array.copy())
+
+
+def _kinds(table: Any) -> list[str]:
+    """List the kinds of a table's columns, as NumPy letters; "O" for none."""
+    dtypes = getattr(table, "dtypes", None)
+    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
+    return [getattr(dtype, "kind", "O") for dtype in dtypes]
 
 
 def gathered(name: str, arrays: Any) -> Groups:
@@ -166,6 +188,11 @@ def gathered(name: str, arrays: Any) -> Groups:
                 "groups"
             )
         return whole
+    if any(isinstance(array, tuple) for array in arrays):
+        raise ValueError(
+            f"{name} must be one array for each group, got a tuple of them: "
+            "several inputs are a tuple or dict of TaskArrays' x"
+        )
     groups = [numbers(name, array) for array in arrays]
     shapes = {group.shape[1:] for group in groups if group.dim()}
     if len(shapes) != 1 or not all(group.dim() for group in groups):
@@ -181,16 +208,14 @@ def grouped(groups: Any) -> dict[Any, list[int]]:
     """List the rows of each group, in the order in which they appear."""
     if isinstance(groups, Tensor):
         groups = groups.tolist()
-    labels = np.asarray(groups)
-    if labels.ndim == 2:
-        labels = ["/".join(map(str, row)) for row in labels.tolist()]
-    else:
-        labels = labels.tolist()
+    # As objects, so that 1 and "1", or a gap and "nan", stay what they are.
+    labels = np.asarray(groups, dtype=object)
+    several = labels.ndim == 2
     rows: dict[Any, list[int]] = {}
-    for row, label in enumerate(labels):
-        if _missing(label):
+    for row, label in enumerate(labels.tolist()):
+        if any(map(_missing, label if several else [label])):
             raise ValueError(f"row {row} has no group: leave it out")
-        rows.setdefault(label, []).append(row)
+        rows.setdefault(tuple(label) if several else label, []).append(row)
     return rows
 
 
@@ -256,6 +281,16 @@ def _each(fn: Any, x: Any) -> Any:
 
 def _parts(x: Any) -> list:
     return inputs.tensors(x) if isinstance(x, tuple | Mapping) else [x]
+
+
+def _finite(groups: Groups, names: list) -> None:
+    """Refuse gaps, and say whose they are."""
+    for name, group in zip(names, groups):
+        if group.is_floating_point() and not group.isfinite().all():
+            raise ValueError(
+                f"task {name!r} holds numbers that are not finite: fill its "
+                "gaps, or leave these rows out"
+            )
 
 
 def _paired(x: Groups, y: Groups, names: list) -> None:

@@ -354,7 +354,7 @@ def kinds(params: dict[str, Tensor], x: Any, error: RuntimeError) -> None:
 def _unlike(x: Tensor, dtype: torch.dtype | None) -> str:
     return (
         f"x is {x.dtype} and the model {dtype}: make them alike, as with "
-        "x.float()"
+        f"torch.as_tensor(x, dtype={dtype})"
     )
 
 
@@ -628,7 +628,8 @@ def labels(logits: Tensor, y: Tensor) -> None:
 
 def diverged(what: str, iteration: int, tasks=None) -> str:
     """Say what is not finite, and what to do about it."""
-    if tasks and not all(t.isfinite().all() for batch in tasks for t in batch):
+    parts = [t for x, y in tasks or () for t in (*inputs.tensors(x), y)]
+    if not all(t.isfinite().all() for t in parts):
         return (
             f"{what} at iteration {iteration}: its tasks hold numbers that "
             "are not finite"

@@ -39,7 +39,9 @@ def adapted_model(
 
     Returns:
         a module of the same kind, none of whose parameters require grad, so
-        that it keeps no graph.
+        that it keeps no graph. With `BatchNorm` (and so `CNN`) its answers
+        depend on the batch, and one example alone is answered by chance:
+        `one_by_one` asks beside the support set.
 
     Raises:
         ValueError: as in `adapt`, no parameter requires grad, or `support`

@@ -333,13 +333,13 @@ def _leaving(
         return all(p.isfinite().all() for p in run.params.values())
 
     def leave():
-        if run.done > first:
-            save()
         chosen = run.best if keep == "best" and run.best else run.params
         _copy_into(own | rates, chosen)
         learnt = {name: chosen[name].clone() for name in rates}
         run.history.params = {name: chosen[name] for name in own}
         run.history.inner_lr = filled(inner_lr, learnt)
+        if run.done > first:  # last, as the disk may be full
+            save()
 
     try:
         yield
@@ -384,5 +384,6 @@ def _progress(start: int, iterations: int, *, hidden: bool) -> tqdm:
         total=iterations,
         leave=False,
         mininterval=0.5,
-        disable=hidden,
+        # Where it is not given, TQDM_DISABLE of the environment decides.
+        **({"disable": True} if hidden else {}),
     )

@@ -128,6 +128,7 @@ def test_the_same_seed_draws_the_same_tasks_and_images_stay(images):
         (lambda x: x[:, :, 0], TURNED, r"\(channels, size, size\).* got"),
         (lambda x: x[0, 0, 0, 0], {}, r"begin with \(tasks, examples\)"),
         (lambda x: [*x[:4], x[0, :, 0]], {}, "must differ in examples only"),
+        (lambda x: [(t, t) for t in x], {}, "got a tuple.* TaskArrays' x"),
         (lambda x: x, {"n_way": 31}, "n_way must be 2 to 30.* got 31"),
         (lambda x: x, {"n_way": 1}, "n_way must be 2 to 30"),
     ],

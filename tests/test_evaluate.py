@@ -57,6 +57,17 @@ def test_accuracy_is_the_share_of_right_answers():
     assert accuracy.item() == 0.75
 
 
+def test_an_accuracy_asks_for_logits():
+    class Wrapped(torch.nn.Linear):
+        def forward(self, x):
+            return {"logits": super().forward(x)}
+
+    model = Wrapped(2, 3)
+    batch = Batch(torch.zeros(4, 2), torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ValueError, match="the model returns dict: wrap it"):
+        functional_accuracy(model)(dict(model.named_parameters()), batch)
+
+
 def test_labels_that_would_broadcast_are_refused():
     model = CNN(3, width=4)
     params = {k: p.detach() for k, p in model.named_parameters()}

@@ -1,5 +1,7 @@
 """The outer loop: its gradient, its training, and what it refuses."""
 
+import math
+import os
 import signal
 import subprocess
 import sys
@@ -208,6 +210,50 @@ def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
     state = torch.load(path)
     assert state["iteration"] == 12
     assert all(p.isfinite().all() for p in state["params"].values())
+
+
+def test_weights_survive_a_checkpoint_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    twin, _ = train()
+    torch.manual_seed(0)
+    model = MLP(hidden=(8,))
+    with pytest.raises(ValueError, match="cannot write"):
+        train(model, checkpoint=tmp_path / "file" / "run.pt")
+    assert same(dict(model.named_parameters()), dict(twin.named_parameters()))
+
+
+def test_divergence_with_several_inputs_is_told():
+    class Two(nn.Linear):
+        def forward(self, a, b):
+            return super().forward(a * b)
+
+    def sample(n_tasks, generator):
+        x = torch.rand(n_tasks, 5, 1, generator=generator)
+        batch = Batch({"a": x, "b": x}, x * math.nan if broken else x)
+        return Tasks(batch, batch)
+
+    for broken, message in ((True, "tasks hold numbers"), (False, "lower")):
+        lr = {"inner_lr": 0.01 if broken else 1e30, "steps": 3}
+        with pytest.raises(FloatingPointError, match=message):
+            train(Two(1, 1), sample=sample, **lr)
+
+
+def test_the_bar_is_hidden_where_the_environment_says_so():
+    code = """
+    import torch
+    from mamlkit import MLP, Sinusoids, meta_train
+    from functools import partial
+    meta_train(MLP(), partial(Sinusoids().sample, k_shot=2, k_query=2),
+               criterion=torch.nn.MSELoss(), inner_lr=0.1, meta_lr=0.1,
+               n_tasks=2, iterations=2, generator=torch.Generator())
+    """
+    for hidden in (False, True):
+        done = subprocess.run(
+            [sys.executable, "-c", textwrap.dedent(code)], check=True,
+            capture_output=True, text=True,
+            env=os.environ | ({"TQDM_DISABLE": "1"} if hidden else {}),
+        )  # fmt: skip
+        assert ("/2 [" in done.stderr) != hidden
 
 
 # --- what validation chooses

@@ -177,6 +177,10 @@ def test_groups_of_two_columns_are_named_by_both():
         (np.array(["a", "b"]), np.zeros(2), [0, 0], "x must hold numbers al"),
         (np.zeros(2), np.zeros(2), [0.0, math.nan], "row 1 has no group"),
         (np.zeros(2), np.zeros(2), [None, 0], "row 0 has no group"),
+        (np.zeros(2), np.zeros(2), ["a", math.nan], "row 1 has no group"),
+        (np.zeros(2), np.zeros(2), [("a", 1), (None, 1)], "row 1 has no gro"),
+        (np.array([1, math.inf]), np.zeros(2), [3, 4], "task 4 holds numbers"),
+        (np.zeros(2), np.array([math.nan, 1]), [3, 4], "task 3 holds numbers"),
     ],
 )
 def test_tables_that_do_not_fit_are_refused(x, y, groups, message):
@@ -207,6 +211,30 @@ def test_frames_of_pandas_are_taken():
         sex[1] = pandas.NA
         with pytest.raises(ValueError, match="row 1 has no group"):
             TaskArrays.from_groups(features, table["y"], sex)
+
+
+def test_columns_of_several_kinds_of_numbers_are_taken():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"f": [0.5, 1.5], "b": [True, False]})
+    table["n"] = pandas.array([2.0, 3.0], dtype="Float64")
+    family = TaskArrays.from_groups(table, [[0.0], [1.0]], ["a", "a"])
+    assert family.x[0].tolist() == [[0.5, 1.0, 2.0], [1.5, 0.0, 3.0]]
+    table["n"] = ["2", "3"]  # numbers, but written as text
+    with pytest.raises(ValueError, match="x must hold numbers alone"):
+        TaskArrays.from_groups(table, [[0.0], [1.0]], ["a", "a"])
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "int32", "int64"])
+def test_labels_of_a_table_are_what_cross_entropy_takes(kind):
+    y = np.array([0, 1, 0, 1], dtype=kind)
+    family = TaskArrays.from_groups(np.zeros((4, 2)), y, [1, "1", 1, "1"])
+    assert family.names == [1, "1"] and family.y.dtype == torch.int64
+
+
+def test_groups_of_several_columns_are_not_taken_for_one_another():
+    pairs = [("a/b", "c"), ("a", "b/c")]
+    family = TaskArrays.from_groups(np.zeros(2), np.zeros(2), pairs)
+    assert family.names == ["a/b/c", "a/b/c"] and len(family.sizes) == 2
 
 
 @pytest.mark.parametrize("sizes", [(5, 4), (5, 5)])
