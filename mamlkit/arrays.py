@@ -171,8 +171,8 @@ def numbers(name: str, values: Any) -> Tensor:
 
 def _kinds(table: Any) -> list[str]:
     """List the kinds of a table's columns, as NumPy letters; "O" for none."""
-    dtypes = getattr(table, "dtypes", None)
-    dtypes = dtypes if hasattr(dtypes, "__iter__") else [dtypes]
+    found: Any = getattr(table, "dtypes", None)
+    dtypes = found if hasattr(found, "__iter__") else [found]
     return [getattr(dtype, "kind", "O") for dtype in dtypes]
 
 

@@ -378,12 +378,13 @@ def _undisturbed() -> Generator[None, None, None]:
 
 
 def _progress(start: int, iterations: int, *, hidden: bool) -> tqdm:
+    # Where it is not given, TQDM_DISABLE of the environment decides.
+    unless: dict[str, Any] = {"disable": True} if hidden else {}
     return tqdm(
         range(start, iterations),
         initial=start,
         total=iterations,
         leave=False,
         mininterval=0.5,
-        # Where it is not given, TQDM_DISABLE of the environment decides.
-        **({"disable": True} if hidden else {}),
+        **unless,
     )
