@@ -286,7 +286,9 @@ def _parts(x: Any) -> list:
 def _finite(groups: Groups, names: list) -> None:
     """Refuse gaps, and say whose they are."""
     for name, group in zip(names, groups):
-        if group.is_floating_point() and not group.isfinite().all():
+        if group.is_meta or not group.is_floating_point():
+            continue
+        if not group.isfinite().all():
             raise ValueError(
                 f"task {name!r} holds numbers that are not finite: fill its "
                 "gaps, or leave these rows out"

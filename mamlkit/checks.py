@@ -618,7 +618,13 @@ def compiler_found() -> bool:
 
 
 def labels(logits: Tensor, y: Tensor) -> None:
-    """Refuse labels that are not one number for each example."""
+    """Refuse what is no logits, and labels that are not one an example."""
+    if not isinstance(logits, Tensor):
+        raise ValueError(
+            f"an accuracy needs logits, and the model returns "
+            f"{type(logits).__name__}: wrap it in a module that returns its "
+            "logits, or write the metric, (params, batch) -> scalar"
+        )
     if logits.shape[:-1] != y.shape or logits.shape[-1] < 2:
         raise ValueError(
             "accuracy needs logits of shape (examples, n_way >= 2) and labels "

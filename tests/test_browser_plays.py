@@ -69,8 +69,14 @@ def opened(browser, folder):
 
 
 def drawn(page):
-    """Wait for a frame: what was asked for before is on the page then."""
-    page.evaluate("() => new Promise(requestAnimationFrame)")
+    """Wait until what was asked for before is on the page.
+
+    For two frames: a play that moves asks for its next frame in this one.
+    """
+    page.evaluate(
+        "() => new Promise(done => requestAnimationFrame("
+        "() => requestAnimationFrame(done)))"
+    )
 
 
 def heard(page, text):
