@@ -54,9 +54,9 @@ def test_an_answer_of_the_quiz_is_explained(shown, monkeypatch):
 
 def test_stored_answers_of_the_quiz_are_folded(shown, monkeypatch):
     monkeypatch.setattr(widgets, "somebody_is_there", lambda: False)
-    quiz("03")
+    quiz("06")
     asked, answers = shown[-1].data.split("<details>")
-    for number, question in enumerate(find_quiz("03"), 1):
+    for number, question in enumerate(find_quiz("06"), 1):
         right = question.options[question.right]
         assert right[0] in asked and right[1] not in asked
         assert f"\n{number} ({'abcd'[question.right]}). {right[1]}" in answers

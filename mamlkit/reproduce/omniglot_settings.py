@@ -141,7 +141,7 @@ VARIANTS = {
 }
 BY_TASK = {
     ("fixed", 5, 1): {"iterations": 8_000},
-    # At 20 ways a task has four times as many images, and three steps at
-    # test were still the best of three.
+    # At 20 ways a task has four times as many images, and with at most
+    # three steps at test the third was still the best.
     ("fomaml", 20, 1): {"tasks": 3, "most_steps": 10},
 }
