@@ -11,6 +11,7 @@ loop.
 import torch
 from torch import Tensor
 
+from mamlkit import inputs
 from mamlkit.tasks import Batch, Tasks
 
 __all__ = ["nearest_centroid", "nearest_example", "ridge", "support_mean"]
@@ -21,7 +22,8 @@ def nearest_example(tasks: Tasks) -> Tensor:
 
     Args:
         tasks: of classification; x, flattened, is compared by its Euclidean
-            distance, so features should be of like size.
+            distance, so features should be of like size. Several inputs are
+            laid side by side.
 
     Returns:
         share of right answers on each query set, in [0, 1], shape (tasks,).
@@ -88,7 +90,12 @@ def ridge(tasks: Tasks, strength: float = 1.0) -> Tensor:
 
 
 def _flat(batch: Batch) -> Tensor:
-    x = batch.x.flatten(2) if batch.x.dim() > 2 else batch.x.unsqueeze(-1)
+    """Write all features of an example in one row, whatever their shape."""
+    parts = [
+        x.flatten(2) if x.dim() > 2 else x.unsqueeze(-1)
+        for x in inputs.tensors(batch.x)
+    ]
+    x = torch.cat(parts, -1)
     return x if x.is_floating_point() else x.float()
 
 

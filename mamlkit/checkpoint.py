@@ -2,6 +2,7 @@
 
 import dis
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from numbers import Integral, Real
@@ -198,7 +199,9 @@ def _module(module: nn.Module) -> Any:
         and name != "training"
         and isinstance(value, PLAIN)
     }
-    return _made_of(repr(module), held | dict(module.named_buffers()))
+    # Some print a function, with an address that is another in each process.
+    printed = re.sub(" at 0x[0-9a-f]+", "", repr(module))
+    return _made_of(printed, held | dict(module.named_buffers()))
 
 
 def _function(function: Callable) -> Any:

@@ -21,6 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mamlkit import inputs
+from mamlkit.rates import PER_STEP
 
 PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
@@ -150,7 +151,14 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
     frozen(params)
-    if isinstance(lr, dict):
+    if isinstance(lr, PER_STEP):
+        if len(lr) != steps:
+            raise ValueError(
+                f"lr has {len(lr)} rates, one a step, and steps is {steps}"
+            )
+        for rate in lr:
+            steps_and_lr(params, rate, 1)
+    elif isinstance(lr, dict):
         missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
         if missing or unknown:
             raise ValueError(
@@ -159,7 +167,8 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
             )
     elif not isinstance(lr, Real | Tensor):
         raise ValueError(
-            f"lr must be a number, a tensor or a dict of tensors, got {lr!r}"
+            "lr must be a number, a tensor, a dict of tensors or a list of "
+            f"these, one a step, got {lr!r}"
         )
     elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
         raise ValueError(f"lr must be finite and >= 0, got {lr}")
@@ -304,7 +313,8 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
             raise ValueError(
                 f"{kind} keeps running statistics, which leak from task to "
                 "task: build it with track_running_stats=False, affine=False, "
-                "or use mamlkit.BatchNorm (as norm_layer= of a resnet)"
+                "use mamlkit.BatchNorm (as norm_layer= of a resnet), or leave "
+                "a pretrained one as it is, frozen and in eval()"
             )
     one = inputs.first(x)
     if needs.fused and batched(one):
@@ -394,6 +404,11 @@ def training(
         raise ValueError(
             "pass the module itself, model.module: meta_train shares the "
             "tasks among processes by itself"
+        )
+    if "_orig_mod" in model._modules:
+        raise ValueError(
+            "the model went through torch.compile, which renames its "
+            "parameters: pass the module itself, and compile=True"
         )
     if isinstance(criterion, nn.Module):
         for name, p in criterion.named_parameters():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit import checks, inputs
-from mamlkit.inner import Params, adapt, functional_loss, of_part
+from mamlkit.inner import Rates, adapt, functional_loss, of_part
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
 
@@ -19,7 +19,7 @@ def adapted_model(
     support: Batch,
     *,
     criterion: Callable[[Any, Tensor], Tensor],
-    lr: float | Params,
+    lr: Rates,
     steps: int = 1,
     adapted: Sequence[str] | None = None,
     rule: Rule | None = None,

@@ -12,7 +12,8 @@ from torch.func import vmap
 
 from mamlkit import calling, checks
 from mamlkit.calling import functional_call
-from mamlkit.inner import LossFn, Params, adapt, of_part, path
+from mamlkit.inner import LossFn, Params, Rates, adapt, of_part, path
+from mamlkit.rates import PER_STEP
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks, to_device
 
@@ -26,7 +27,7 @@ def adaptation_curve(
     metric: Metric,
     tasks: Tasks,
     *,
-    lr: float | Params,
+    lr: Rates,
     steps: int,
     over_tasks: OverTasks = "vmap",
     adapted: Sequence[str] | None = None,
@@ -61,7 +62,7 @@ def adaptation_curve(
     tasks = to_device(tasks, next(iter(params.values())).device)
 
     def curve(support, query):
-        if rule is not None:
+        if rule is not None or isinstance(lr, PER_STEP):
             way = path(params, loss_fn, support, lr, steps, False, rule)
             return torch.stack([metric(theta, query) for theta in way])
         adapted, values = params, [metric(params, query)]

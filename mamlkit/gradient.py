@@ -17,8 +17,9 @@ MetaGradient = Callable[[Params, LossFn, Tasks], tuple[Params, Tensor]]
 # Inductor's conversions between layouts cost a CNN a quarter of the time.
 COMPILE: dict[str, Any] = {"layout_optimization": False}
 FIRST_ORDER = (
-    "mamlkit: first_order=True needs no second derivative. Attention has one "
-    "in its math kernel (the table in chapter 08)."
+    "mamlkit: this layer has no second derivative, and first_order=True needs "
+    "none. Attention has one with its math kernel: train within `with torch."
+    "nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):`."
 )
 
 

@@ -7,15 +7,18 @@ Everything is written for one task. `outer.py` differentiates through
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
 from mamlkit import calling, checks
 from mamlkit.calling import functional_call, grad
+from mamlkit.rates import PER_STEP
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
 
 Params = dict[str, Tensor]
+Rates = float | Params | list | tuple | nn.ParameterList
 LossFn = Callable[[Params, Batch], Tensor]
 
 
@@ -55,7 +58,7 @@ def adapt(
     loss_fn: LossFn,
     support: Batch,
     *,
-    lr: float | Params,
+    lr: Rates,
     steps: int = 1,
     first_order: bool = False,
     rule: Rule | None = None,
@@ -71,7 +74,8 @@ def adapt(
         loss_fn: `(params, batch)` -> scalar.
         support: one task's examples, x of shape (examples, *features).
         lr: α, parameter change per unit gradient of `loss_fn`: one number,
-            or one tensor for each name, of any shape that broadcasts.
+            or one tensor for each name, of any shape that broadcasts; or a
+            list of these, one a step.
         steps: number of updates; 0 returns θ.
         first_order: hold the gradients constant when θ′ is differentiated
             (Sec. 5.2); θ′ itself is the same.
@@ -84,10 +88,11 @@ def adapt(
 
     Raises:
         ValueError: `steps` or `lr` is negative, `lr` is not finite, its
-            names are not those of `params`, or a parameter is frozen.
+            names are not those of `params`, it is a list of another length
+            than `steps`, or a parameter is frozen.
     """
     checks.steps_and_lr(params, lr, steps)
-    if rule is not None:
+    if rule is not None or isinstance(lr, PER_STEP):
         way = path(params, loss_fn, support, lr, steps, first_order, rule)
         return deque(way, maxlen=1)[0]
     rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
@@ -107,20 +112,22 @@ def path(
     params: Params,
     loss_fn: LossFn,
     support: Batch,
-    lr: float | Params,
+    lr: Rates,
     steps: int,
     first_order: bool,
-    rule: Rule,
+    rule: Rule | None,
 ) -> Iterator[Params]:
-    """Go where `adapt` goes by a rule: θ, and θ′ after each step."""
-    rates = lr if isinstance(lr, dict) else dict.fromkeys(params, lr)
+    """Go where `adapt` goes, by any rule: θ, and θ′ after each step."""
+    checks.steps_and_lr(params, lr, steps)
     state = None
     yield params
-    for _ in range(steps):
+    for i in range(steps):
+        rate: Any = lr[i] if isinstance(lr, PER_STEP) else lr
+        rates = rate if isinstance(rate, dict) else dict.fromkeys(params, rate)
         grads = grad(loss_fn)(params, support)
         if first_order:
             grads = {name: g.detach() for name, g in grads.items()}
-        direction, state = rule(grads, state)
+        direction, state = rule(grads, state) if rule else (grads, None)
         params = {
             name: value - rates[name] * direction[name]
             for name, value in params.items()

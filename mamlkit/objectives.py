@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mamlkit import checks, inputs
-from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.inner import LossFn, Params, Rates, adapt
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks
 
@@ -21,7 +21,7 @@ def meta_loss(
     loss_fn: LossFn,
     tasks: Tasks,
     *,
-    lr: float | Params,
+    lr: Rates,
     steps: int = 1,
     first_order: bool = False,
     over_tasks: OverTasks = "vmap",
@@ -73,7 +73,7 @@ def multi_step_loss(
     tasks: Tasks,
     *,
     weights: Sequence[float] | Tensor,
-    lr: float | Params | Sequence[float | Params],
+    lr: Rates,
     steps: int,
     first_order: bool = False,
     over_tasks: OverTasks = "vmap",
@@ -88,7 +88,7 @@ def multi_step_loss(
         loss_fn: `(params, batch)` -> scalar.
         tasks: stacked tasks.
         weights: v₁, v₂, ..., one a step; (0, ..., 0, 1) is `meta_loss`.
-        lr: α, as in `adapt`, or a list or tuple of these, one a step.
+        lr: α, as in `adapt`.
         steps: inner steps.
         first_order: as in `adapt`.
         over_tasks: "vmap" or "loop".
@@ -121,7 +121,7 @@ def reptile_loss(
     loss_fn: LossFn,
     tasks: Tasks,
     *,
-    lr: float | Params,
+    lr: Rates,
     steps: int,
     first_order: bool = True,
     over_tasks: OverTasks = "vmap",
@@ -175,7 +175,7 @@ def anil_loss(
     tasks: Tasks,
     *,
     adapted: Sequence[str],
-    lr: float | Params,
+    lr: Rates,
     steps: int = 1,
     first_order: bool = False,
     over_tasks: OverTasks = "vmap",

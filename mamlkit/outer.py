@@ -23,7 +23,7 @@ from mamlkit.checkpoint import (
 )
 from mamlkit.gradient import gradient_of, in_parts
 from mamlkit.history import Best, History, Run, best_of, copied, mark
-from mamlkit.inner import Params, functional_loss
+from mamlkit.inner import Params, Rates, functional_loss
 from mamlkit.objectives import meta_loss
 from mamlkit.rates import filled, learned
 from mamlkit.tasks import OverTasks, Tasks, to_device
@@ -50,7 +50,7 @@ def meta_train(
     sample_tasks: Callable[..., Tasks],
     *,
     criterion: Callable[[Any, Tensor], Tensor],
-    inner_lr: float | Params,
+    inner_lr: Rates,
     meta_lr: float,
     n_tasks: int,
     iterations: int,
@@ -88,8 +88,8 @@ def meta_train(
             parameters that require grad are trained.
         sample_tasks: `sample_tasks(n_tasks, generator=g)` -> new Tasks.
         criterion: `(outputs, y)` -> scalar.
-        inner_lr: α, as in `adapt`, or a list of these if the objective takes
-            one. Tensors in it that require grad are learned with the weights.
+        inner_lr: α, as in `adapt`. Tensors in it that require grad are
+            learned with the weights.
         meta_lr: β, the optimizer's learning rate.
         n_tasks: tasks per iteration.
         iterations: meta-updates; more of them go on from a checkpoint.
@@ -105,8 +105,9 @@ def meta_train(
             copy of the weights, as `model` changes at the end only; rates
             that are learned are then in the tensors of `inner_lr`.
         checkpoint: file to resume from, written every few seconds. Another
-            seed, objective, criterion or number among these settings is
-            refused; other data, or weights to begin from, are not noticed.
+            seed, objective, criterion, layer or number among these settings
+            is refused; other data, or weights to begin from, or a forward()
+            that was rewritten, are not noticed.
         compile: compile the meta-gradient, which takes a while and a C++
             compiler; without one, warn and go on.
         keep: leave the last weights in `model`, or those that `validate`
@@ -118,7 +119,8 @@ def meta_train(
             in torch.optim; None: Adam.
         clip: greatest length of the meta-gradient; longer ones are shortened.
         callback: called with the number of iterations done and the History so
-            far after each of them, to log `history.loss[-1]`.
+            far after each of them, to log `history.loss[-1]`, or to judge a
+            copy of the weights, `history.params`, when you like.
         trial: at the first iteration, compare the meta-gradient by vmap with
             that of the loop on two tasks, and refuse vmap if it is wrong.
 
@@ -144,7 +146,7 @@ def meta_train(
     rates = learned(inner_lr)
     run = _begin(own, rates, optimizer, float(meta_lr), generator, world)
     settings = training_settings(
-        generator, run.params, n_tasks=n_tasks, steps=steps,
+        generator, run.params, n_tasks=n_tasks, steps=steps, layers=model,
         inner_lr=filled(inner_lr, dict.fromkeys(rates, "learned")),
         meta_lr=meta_lr, first_order=first_order, objective=objective,
         criterion=criterion, optimizer=optimizer, clip=clip, maximize=maximize,
@@ -198,6 +200,7 @@ def meta_train(
             if i % 100 == 0:
                 progress.set_postfix(loss=f"{loss:.4g}", refresh=False)
             if callback and not rank:
+                history.params = copied({k: run.params[k] for k in own})
                 callback(i + 1, history)
         else:
             judge(iterations)

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 LEARNED = "inner_lr"  # begins the names under which they are trained
+PER_STEP = list | tuple | nn.ParameterList  # of rates, one a step
 
 
 def learned(lr: Any, name: str = LEARNED) -> dict[str, Tensor]:
@@ -47,7 +48,7 @@ def filled(lr: Any, values: dict[str, Any], name: str = LEARNED) -> Any:
             key: filled(value, values, f"{name}[{key!r}]")
             for key, value in _items(lr)
         }
-    if isinstance(lr, list | tuple | nn.ParameterList):
+    if isinstance(lr, PER_STEP):
         return [
             filled(value, values, f"{name}[{key!r}]")
             for key, value in _items(lr)
@@ -58,6 +59,6 @@ def filled(lr: Any, values: dict[str, Any], name: str = LEARNED) -> Any:
 def _items(lr: Any) -> list[tuple]:
     if isinstance(lr, dict):
         return list(lr.items())
-    if isinstance(lr, list | tuple | nn.ParameterList):
+    if isinstance(lr, PER_STEP):
         return list(enumerate(lr))
     return []

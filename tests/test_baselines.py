@@ -30,6 +30,25 @@ def test_nearest_example_and_centroid_differ_where_they_should():
     assert nearest_centroid(given).tolist() == [1.0]
 
 
+def test_several_inputs_lie_side_by_side():
+    given = tasks(
+        ([[0.0, 5.0], [3.0, 0.0]], [[1.0], [2.0]]), ([[3.0, 1.0]], [[2.0]])
+    )
+    apart = Tasks(
+        *(
+            Batch({"a": x[..., :1], "b": x[..., 1]}, y)
+            for x, y in (given.support, given.query)
+        )
+    )
+    assert torch.equal(ridge(apart), ridge(given))
+    for score in (nearest_example, nearest_centroid):
+        one, other = (
+            Tasks(*(Batch(x, y.long()[..., 0] - 1) for x, y in of))
+            for of in (apart, given)
+        )
+        assert score(one).tolist() == score(other).tolist() == [1.0]
+
+
 def test_images_and_words_are_flattened_and_tasks_kept_apart():
     x = torch.eye(4).view(1, 4, 2, 2).repeat(2, 1, 1, 1)
     y = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]])

@@ -408,6 +408,25 @@ def test_the_callback_sees_every_iteration_once():
     assert seen == [(i, loss, i) for i, loss in enumerate(history.loss, 1)]
 
 
+def test_the_callback_has_a_copy_of_the_weights_of_its_iteration():
+    seen, judged = {}, {}
+
+    def callback(done, history):
+        seen[done] = dict(history.params)
+        for p in history.params.values():
+            p.add_(0)  # not those that are trained, which require grad
+        history.params.clear()
+
+    def validate(params):
+        judged[len(judged) + 1] = params
+        return 0.0
+
+    _, history = train(callback=callback, validate=validate, iterations=20)
+    assert len(seen) == len(judged) == 20
+    assert all(same(seen[done], judged[done]) for done in seen)
+    assert same(seen[20], history.params) and not same(seen[1], seen[20])
+
+
 def stopping(at, error):
     def callback(done, history):
         if done == at:
@@ -583,7 +602,7 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
         ({"iterations": 1e1}, "iterations must be a whole number >= 0"),
         ({"steps": 1.0}, "steps must be a whole number >= 0"),
         ({"meta_lr": float("nan")}, "meta_lr must be finite"),
-        ({"inner_lr": "0.1"}, "lr must be a number, a tensor or a dict"),
+        ({"inner_lr": "0.1"}, "lr must be a number, a tensor, a dict"),
         ({"criterion": nn.MSELoss}, r"is a class: pass MSELoss\(\)"),
         ({"keep": "worst"}, 'keep must be "last" or "best"'),
         ({"keep": "best"}, "need validate"),
@@ -634,6 +653,11 @@ def test_what_is_no_sampler_is_told_what_to_write_instead(sample, match):
 def test_a_model_that_is_wrapped_for_many_processes_is_refused():
     with pytest.raises(ValueError, match="the module itself, model.module"):
         train(nn.DataParallel(MLP()))
+
+
+def test_a_compiled_model_is_refused_as_its_names_are_others():
+    with pytest.raises(ValueError, match="the module itself, and compile=Tr"):
+        train(torch.compile(MLP()))
 
 
 def test_a_model_without_parameters_to_train_is_refused():
@@ -819,6 +843,7 @@ def test_settings_of_numpy_can_be_read_back(tmp_path):
         ({"seed": 1}, "seed 0 there, 1 here"),
         ({"inner_lr": "halved"}, "inner_lr {"),
         ({"objective": partial(reptile_loss)}, "objective meta_loss th"),
+        ({"model": "tanh"}, "layers {"),
     ],
 )
 def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
@@ -830,6 +855,9 @@ def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
     change = {"inner_lr": rates} | change
     if change["inner_lr"] == "halved":
         change["inner_lr"] = {name: r / 2 for name, r in rates.items()}
+    if change.get("model"):
+        change["model"] = nn.Sequential(*small())
+        change["model"][2] = nn.Tanh()
     with pytest.raises(ValueError, match=match):
         train(checkpoint=tmp_path / "run.pt", **change)
 

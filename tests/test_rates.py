@@ -11,13 +11,17 @@ from torch.nn import functional as F
 
 from mamlkit import (
     MLP,
+    Batch,
     Sinusoids,
+    adapt,
     adaptation_curve,
+    adapted_model,
     functional_loss,
     meta_loss,
     multi_step_loss,
     reptile_loss,
 )
+from mamlkit.rules import momentum
 
 SAMPLE = partial(Sinusoids().sample, k_shot=5, k_query=5)
 
@@ -94,6 +98,79 @@ def test_rates_are_learned_in_every_form(make, way):
     train(**(options | {"inner_lr": again, "tasks_at_once": 3}))
     for one, other in zip(leaves(lr), leaves(again)):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def by_hand(loss_fn, support, rates):
+    """θ, and θ′ after a step with each of the rates."""
+    params = {k: p.detach() for k, p in small().named_parameters()}
+    way = [params]
+    for rate in rates:
+        slopes = grad(loss_fn)(params, support)
+        params = {k: p - rate * slopes[k] for k, p in params.items()}
+        way.append(params)
+    return way
+
+
+@pytest.mark.parametrize("kind", [list, tuple, nn.ParameterList])
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_rates_of_each_step_serve_wherever_a_rate_does(kind, over_tasks):
+    rates = kind([torch.tensor(r) for r in (0.02, 0.01, 0.04)])
+    loss_fn = functional_loss(small(), F.mse_loss)
+    tasks = SAMPLE(3, generator=torch.Generator().manual_seed(0))
+    support, query = (
+        Batch(batch.x[1], batch.y[1]) for batch in (tasks.support, tasks.query)
+    )
+    given = {"lr": rates, "steps": 3}
+    way = by_hand(loss_fn, support, rates)
+    params = way[0]
+    for found in (
+        adapt(params, loss_fn, support, **given),
+        dict(
+            adapted_model(
+                small(), support, criterion=F.mse_loss, **given
+            ).named_parameters()
+        ),
+    ):
+        for name, p in found.items():
+            torch.testing.assert_close(p, way[-1][name])
+    given["over_tasks"] = over_tasks
+    curve = adaptation_curve(params, loss_fn, loss_fn, tasks, **given)
+    expected = torch.stack([loss_fn(theta, query) for theta in way])
+    torch.testing.assert_close(curve[1], expected)
+    loss = meta_loss(params, loss_fn, tasks, **given)
+    torch.testing.assert_close(loss, curve[:, -1].mean())
+
+
+def test_rates_of_each_step_go_with_a_rule():
+    rates = [0.02, 0.01]
+    loss_fn = functional_loss(small(), F.mse_loss)
+    support, _ = SAMPLE(1, generator=torch.Generator().manual_seed(0))
+    task = Batch(support.x[0], support.y[0])
+    found = adapt(
+        by_hand(loss_fn, task, [])[0], loss_fn, task, lr=rates, steps=2,
+        rule=momentum(0.0),
+    )  # fmt: skip
+    for name, p in found.items():
+        expected = by_hand(loss_fn, task, rates)[-1][name]
+        torch.testing.assert_close(p, expected)
+
+
+@pytest.mark.parametrize(
+    ("lr", "match"),
+    [
+        ([0.1, 0.1], "lr has 2 rates, one a step, and steps is 3"),
+        ([0.1, -1.0, 0.1], "lr must be finite and >= 0, got -1.0"),
+        ([0.1, "0.1", 0.1], "lr must be a number, a tensor, a dict"),
+    ],
+)
+def test_rates_that_are_not_one_a_step_are_refused(lr, match):
+    loss_fn = functional_loss(small(), F.mse_loss)
+    params = by_hand(loss_fn, None, [])[0]
+    tasks = SAMPLE(2, generator=torch.Generator())
+    with pytest.raises(ValueError, match=match):
+        adaptation_curve(params, loss_fn, loss_fn, tasks, lr=lr, steps=3)
+    with pytest.raises(ValueError, match=match):
+        adapt(params, loss_fn, tasks.support, lr=lr, steps=3)
 
 
 def test_rates_that_are_held_fixed_stay():

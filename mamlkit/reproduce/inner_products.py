@@ -42,12 +42,12 @@ def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
     add("--ways", type=int, default=5, help="classes in a task")
-    add("--tasks", type=int, default=500, help="to measure on")
+    add("--tasks", type=int, default=200, help="to measure on")
     add("--alpha", type=float, default=0.05, help="of the inner steps")
     add("--seeds", type=int, default=5, help="trainings of each kind")
-    add("--iterations", type=int, default=2_000, help="of each")
+    add("--iterations", type=int, default=1_000, help="of each")
     add("--width", type=int, default=32, help="channels of the trained CNN")
-    add("--test-tasks", type=int, default=1_000)
+    add("--test-tasks", type=int, default=500)
     add("--threads", type=int, default=1)
 
 
@@ -251,7 +251,7 @@ def learn(
         ),
         settings,
         batches_of=lambda tasks, generator: cut_for(tasks, arm, generator),
-        validate=lambda *state: judge(*state, "val", 50).mean(),
+        validate=lambda *state: judge(*state, "val", 25).mean(),
         checkpoint=BUILD / "reproduce" / f"inner_products_{arm}_{seed}.pt",
     )
     found = judge(history.params, squares, "test", args.test_tasks)
@@ -282,6 +282,7 @@ def run(args: Namespace) -> None:
     with torch.no_grad():
         for name, params in starts(args).items():
             rows += measure(params, args, name)
+            print(f"{name} measured", flush=True)
     seeds = range(args.seed, args.seed + args.seeds)
     for arm in ARMS:
         means = []
