@@ -477,8 +477,8 @@ QUIZ = (
         ),
     ),
     ask(
-        "Another project takes the sum over 10 examples and α = 0.04. Which "
-        "α is the same step with a mean?",
+        "Another project sums over 10 examples, with α = 0.04. Which α gives "
+        "the same step with a mean?",
         (
             "0.4",
             "The sum's gradient is ten times as long, which a ten times "
@@ -492,7 +492,7 @@ QUIZ = (
         ("0.04", "The two gradients differ by a factor of ten."),
     ),
     ask(
-        "Why does every task start from the same θ?",
+        "Why is θ the same at the start of every task?",
         (
             "So that the order of tasks does not matter, and all of them "
             "judge one point.",

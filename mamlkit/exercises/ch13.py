@@ -489,7 +489,7 @@ QUIZ = (
         ),
     ),
     ask(
-        "After an update of θ you keep the old threshold. What happens?",
+        "You keep the old threshold after an update of θ. What happens?",
         (
             "The share of strangers let in is unknown.",
             "Choose the threshold anew, on validation people, with the steps "
