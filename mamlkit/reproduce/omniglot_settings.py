@@ -144,4 +144,5 @@ BY_TASK = {
     # At 20 ways a task has four times as many images, and with at most
     # three steps at test the third was still the best.
     ("fomaml", 20, 1): {"tasks": 3, "most_steps": 10},
+    ("anil", 20, 1): {"tasks": 3, "most_steps": 10, "inner_lr": 8.0},
 }
