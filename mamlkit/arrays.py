@@ -49,7 +49,8 @@ class TaskArrays:
         for part in _parts(self.x):
             _paired(part, self.y, self.names)
         for part in (*_parts(self.x), self.y):
-            _finite(part, self.names)
+            for name, group in zip(self.names, part):
+                checks.finite("task", name, group)
 
     @classmethod
     def from_groups(cls, x: Any, y: Any, groups: Any) -> "TaskArrays":
@@ -281,18 +282,6 @@ def _each(fn: Any, x: Any) -> Any:
 
 def _parts(x: Any) -> list:
     return inputs.tensors(x) if isinstance(x, tuple | Mapping) else [x]
-
-
-def _finite(groups: Groups, names: list) -> None:
-    """Refuse gaps, and say whose they are."""
-    for name, group in zip(names, groups):
-        if group.is_meta or not group.is_floating_point():
-            continue
-        if not group.isfinite().all():
-            raise ValueError(
-                f"task {name!r} holds numbers that are not finite: fill its "
-                "gaps, or leave these rows out"
-            )
 
 
 def _paired(x: Groups, y: Groups, names: list) -> None:

@@ -203,9 +203,19 @@ def examples(name: Any, group: Tensor) -> None:
             f"class {name!r} holds bytes, which models do not take: make them "
             "float, images / 255"
         )
-    low, high = group.aminmax() if group.numel() else (group, group)
-    if not (low.isfinite().all() and high.isfinite().all()):
-        raise ValueError(f"class {name!r} holds numbers that are not finite")
+    finite("class", name, group)
+
+
+def finite(kind: str, name: Any, values: Tensor) -> None:
+    """Refuse gaps, and say whose they are."""
+    if values.is_meta or not values.numel():
+        return
+    # NaN is both the least and the greatest of numbers that have one.
+    if not torch.stack(values.aminmax()).isfinite().all():
+        raise ValueError(
+            f"{kind} {name!r} holds numbers that are not finite: fill its "
+            "gaps, or leave these rows out"
+        )
 
 
 def frozen(params: dict) -> None:
