@@ -23,15 +23,17 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint
+from mamlkit.checkpoint import described, load_checkpoint, save_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import CNN
 from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import reptile, row, write_result
+from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.omniglot_settings import METHODS
+from mamlkit.reproduce.untrained import choose_rule, rule_walk
 from mamlkit.tasks import Batch, Tasks
 
 SHOTS, BATCH, STEPS = 10, 10, 5  # of Reptile's training
@@ -178,7 +180,21 @@ def slopes(
 def measure(
     params: Params, args: Namespace, name: str
 ) -> list[dict[str, Any]]:
-    """Measure likeness and the three slopes at one θ: rows of the result."""
+    """Measure likeness and the three slopes at one θ, unless it was done.
+
+    Returns:
+        rows of the result.
+    """
+    settings = {
+        "name": name,
+        "ways": args.ways,
+        "tasks": args.tasks,
+        "alpha": args.alpha,
+        "theta": described(params),
+    }
+    path = BUILD / "reproduce" / f"inner_products_{name}.pt"
+    if path.exists():
+        return load_checkpoint(path, settings)["rows"]
     loss_fn = functional_loss(CNN(args.ways), F.cross_entropy)
     sample = partial(
         Episodes(load_omniglot("val"), args.ways, rotations=True).sample,
@@ -209,7 +225,37 @@ def measure(
         scale = 0.01 * flat(params).norm() / now.abs()
         rise = 100 * scale * slopes(products, params, along)
         rows.append(row(f"{name}_rise_{arm}", rise))
+    save_checkpoint(path, {"settings": settings, "rows": rows})
     return rows
+
+
+def untrained(seed: int, args: Namespace) -> CNN:
+    """Make the network with which the trainings of a seed begin."""
+    torch.manual_seed(seed)
+    return CNN(args.ways, width=args.width).to(
+        memory_format=torch.channels_last
+    )
+
+
+def drawn(split: str, n_tasks: int, ways: int) -> Tasks:
+    """Draw tasks to judge on, the same for all."""
+    return Episodes(load_omniglot(split), ways, rotations=True).sample(
+        n_tasks,
+        k_shot=1,
+        k_query=1,
+        generator=torch.Generator().manual_seed(1_000_001),
+    )
+
+
+def floor(seed: int, args: Namespace) -> Tensor:
+    """Judge an untrained network with the rate and steps that suit it."""
+    net = untrained(seed, args)
+    rule = choose_rule(net, drawn("val", 200, args.ways), only_head=False)
+    walk = rule_walk(net, rule["lr"], only_head=False)
+    tasks = drawn("test", args.test_tasks, args.ways)
+    found = 100 * accuracies(net, walk, tasks, steps=rule["steps"])[:, -1]
+    print(f"untrained, seed {seed}: {found.mean():.2f} {rule}", flush=True)
+    return found
 
 
 def learn(
@@ -220,22 +266,12 @@ def learn(
     Returns:
         accuracy on each test task, in percent, and the curve.
     """
-    torch.manual_seed(seed)
-    net = CNN(args.ways, width=args.width).to(
-        memory_format=torch.channels_last
-    )
+    net = untrained(seed, args)
     loss_fn = functional_loss(net, F.cross_entropy)
 
     def judge(params, squares, split, n_tasks):
         walk = reptile.adam_walk(loss_fn, params, squares, lr=1e-3)
-        tasks = Episodes(
-            load_omniglot(split), args.ways, rotations=True
-        ).sample(
-            n_tasks,
-            k_shot=1,
-            k_query=1,
-            generator=torch.Generator().manual_seed(1_000_001),
-        )
+        tasks = drawn(split, n_tasks, args.ways)
         return 100 * accuracies(net, walk, tasks, steps=50)[:, -1]
 
     settings = Namespace(
@@ -283,16 +319,23 @@ def run(args: Namespace) -> None:
         for name, params in starts(args).items():
             rows += measure(params, args, name)
             print(f"{name} measured", flush=True)
+    means: dict[str, list[Tensor]] = {arm: [] for arm in ARMS}
     seeds = range(args.seed, args.seed + args.seeds)
     for arm in ARMS:
-        means = []
         for seed in seeds:
             found, curve = learn(arm, seed, args)
-            means.append(found.mean())
+            means[arm].append(found.mean())
             curves += [[arm, seed, *point] for point in curve]
             rows.append(row(f"accuracy_{arm}_seed{seed}", found))
-        if len(means) > 1:
-            rows.append(row(f"accuracy_{arm}", torch.stack(means)))
+    if args.seeds > 1:
+        floors = torch.stack([floor(seed, args).mean() for seed in seeds])
+        rows.append(row_of_trainings("accuracy_untrained", floors))
+        trained = {arm: torch.stack(found) for arm, found in means.items()}
+        for arm, values in trained.items():
+            rows.append(row_of_trainings(f"accuracy_{arm}", values))
+        for other in ARMS[1:]:
+            gap = trained["different"] - trained[other]
+            rows.append(row_of_trainings(f"different_minus_{other}", gap))
     path = write_result(
         "inner_products",
         settings={k: v for k, v in vars(args).items() if not callable(v)},
