@@ -8,6 +8,7 @@ import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
 from io import TextIOWrapper
+from json import JSONDecodeError
 from pathlib import Path
 
 from mamlkit import __version__
@@ -50,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.reads_chapters:
             _in_a_checkout("chapters are not part of it")
         return args.command(args) or 0
+    except (JSONDecodeError, UnicodeError):
+        raise  # not what was asked for is wrong, but a file of ours
     except ValueError as fault:
         print(f"mamlkit: {fault}", file=sys.stderr)
         return 2
@@ -64,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     except OSError as fault:
-        print(f"mamlkit: {fault.strerror}: {fault.filename}", file=sys.stderr)
+        what = fault.strerror or str(fault)
+        where = f": {fault.filename}" if fault.filename else ""
+        print(f"mamlkit: {what}{where}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("mamlkit: interrupted", file=sys.stderr)

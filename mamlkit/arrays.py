@@ -143,7 +143,7 @@ class TaskArrays:
         generator: torch.Generator,
     ) -> Tasks:
         checks.enough("group", "rows", self.names, self.sizes, k_shot, k_query)
-        rows = places(self.sizes, which, k_shot + k_query, generator)
+        rows = draw_rows(self.sizes, which, k_shot + k_query, generator)
 
         def part(first: int, last: int | None) -> Batch:
             chosen = rows[:, first:last]
@@ -161,7 +161,7 @@ def numbers(name: str, values: Any) -> Tensor:
     # In a table of several kinds of numbers, pandas calls all of them objects.
     if array.dtype.kind == "O" and {*_kinds(values)} <= {*"biuf"}:
         array = values.to_numpy(dtype=float)
-    if array.dtype.kind not in "biufc":
+    if array.dtype.kind not in "biuf":
         raise ValueError(
             f"{name} must hold numbers alone, got {array.dtype}: leave other "
             "columns out, or encode them"
@@ -232,7 +232,7 @@ def sizes(groups: Groups) -> Tensor:
     return torch.tensor([len(group) for group in groups])
 
 
-def places(
+def draw_rows(
     sizes: Tensor, which: Tensor, count: int, generator: torch.Generator
 ) -> Tensor:
     """Draw different examples of each group, in random order.

@@ -42,7 +42,7 @@ def nearest_centroid(tasks: Tasks) -> Tensor:
         share of right answers on each query set, in [0, 1], shape (tasks,).
     """
     x, y = _flat(tasks.support), tasks.support.y
-    of_class = torch.nn.functional.one_hot(y).to(x.dtype).mT
+    of_class = torch.nn.functional.one_hot(y.long()).to(x.dtype).mT
     counts = of_class.sum(-1, keepdim=True)
     distances = torch.cdist(_flat(tasks.query), of_class @ x / counts)
     # A class without an example is nearest to nothing.
@@ -59,7 +59,7 @@ def support_mean(tasks: Tasks) -> Tensor:
     Returns:
         mean squared error on each query set, shape (tasks,).
     """
-    return _error(tasks.support.y.mean(1, keepdim=True), tasks)
+    return _error(_targets(tasks.support).mean(1, keepdim=True), tasks)
 
 
 def ridge(tasks: Tasks, strength: float = 1.0) -> Tensor:
@@ -79,14 +79,14 @@ def ridge(tasks: Tasks, strength: float = 1.0) -> Tensor:
     """
     if not strength > 0:
         raise ValueError(f"strength must be > 0, got {strength}")
-    x, y = _flat(tasks.support), tasks.support.y.flatten(2)
+    x, y = _flat(tasks.support), _targets(tasks.support).flatten(2)
     x_mean, y_mean = x.mean(1, keepdim=True), y.mean(1, keepdim=True)
     x = x - x_mean
     # In the space of examples, which are few.
     kernel = x @ x.mT + strength * torch.eye(x.shape[1]).to(x)
     weights = x.mT @ torch.linalg.solve(kernel, y - y_mean)
     predicted = (_flat(tasks.query) - x_mean) @ weights + y_mean
-    return _error(predicted.view_as(tasks.query.y), tasks)
+    return _error(predicted.view_as(_targets(tasks.query)), tasks)
 
 
 def _flat(batch: Batch) -> Tensor:
@@ -104,4 +104,9 @@ def _share(answers: Tensor, tasks: Tasks) -> Tensor:
 
 
 def _error(predicted: Tensor, tasks: Tasks) -> Tensor:
-    return (predicted - tasks.query.y).square().flatten(1).mean(-1)
+    return (predicted - _targets(tasks.query)).square().flatten(1).mean(-1)
+
+
+def _targets(batch: Batch) -> Tensor:
+    y = batch.y if batch.y.dim() > 2 else batch.y.unsqueeze(-1)
+    return y if y.is_floating_point() else y.float()

@@ -2,8 +2,9 @@
 
 import dis
 import hashlib
+import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
@@ -28,8 +29,24 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         state: tensors, numbers, strings and containers of them.
 
     Raises:
-        ValueError: the folder cannot be written.
+        ValueError: the folder cannot be written, or `state` holds what
+            `load_checkpoint` would not read.
     """
+    whole = io.BytesIO()
+    try:
+        torch.save(state, whole)
+        whole.seek(0)
+        torch.load(whole, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle raises half a dozen kinds
+        raise ValueError(
+            f"{path} is not written, as it could not be read again: a "
+            "checkpoint holds tensors, Python's numbers, strings and "
+            "containers of them"
+        ) from error
+    _write(path, state)
+
+
+def _write(path: str | Path, state: dict[str, Any]) -> None:
     try:
         with replacing(path) as file:
             torch.save(state, file)
@@ -61,16 +78,23 @@ def load_checkpoint(
     found = state.get("settings") if isinstance(state, dict) else None
     if settings is not None and found != settings:
         found = found if isinstance(found, dict) else {}
-        changed = ", ".join(
-            f"{key} {found.get(key)} there, {settings.get(key)} here"
-            for key in sorted(found.keys() | settings.keys())
-            if found.get(key) != settings.get(key)
-        )
+        changed = ", ".join([*_differences(found, settings)][:5])
         raise ValueError(
             f"{path} comes from other settings ({changed}): delete it, or "
             "name another file"
         )
     return state
+
+
+def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
+    """Say where two settings differ, down to the entries of dicts."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for key in sorted(there.keys() | here.keys(), key=str):
+            inside = f"{name}.{key}" if name else f"{key}"
+            yield from _differences(there.get(key), here.get(key), inside)
+    elif there != here:
+        one, other = (" ".join(str(v).split())[:80] for v in (there, here))
+        yield f"{name} {one} there, {other} here"
 
 
 def training_settings(generator, shapes, **settings) -> dict[str, Any]:
@@ -96,7 +120,7 @@ def save_training(path: str | Path, settings: dict, run: Run) -> None:
         "validation": history.validation,
         "seconds": history.seconds,
     }
-    save_checkpoint(path, state)
+    _write(path, state)  # without reading it again, as it may be large
 
 
 def load_training(
@@ -193,8 +217,9 @@ def _numbers(values: Tensor) -> Any:
 def _module(module: nn.Module) -> Any:
     # What it prints leaves out some of its settings, and its buffers.
     held = {
-        name: value
-        for name, value in vars(module).items()
+        f"{prefix}.{name}": value
+        for prefix, part in module.named_modules()
+        for name, value in vars(part).items()
         if not name.startswith("_")
         and name != "training"
         and isinstance(value, PLAIN)

@@ -21,7 +21,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from mamlkit import inputs
-from mamlkit.rates import PER_STEP
+from mamlkit.rates import PER_STEP, learned
 
 PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
 _TAKES_FEATURES = nn.Linear | nn.Flatten | _ConvNd
@@ -53,6 +53,9 @@ def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
         examples, or when it cannot take the outputs.
     """
     known: set[tuple] = set()
+    if isinstance(criterion, type):
+        name = criterion.__name__
+        raise ValueError(f"criterion is a class: pass {name}(), an instance")
 
     def judged(outputs, y):
         shapes = getattr(outputs, "shape", None), y.shape
@@ -88,7 +91,7 @@ def _choose(criterion: Callable, outputs, y: Tensor) -> Tensor:
 
 
 def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
-    """Refuse a criterion to which outputs and y belong in no order.
+    """Refuse a criterion that would broadcast outputs against y.
 
     Of shapes (n, 1) and (n,), broadcasting makes n times n pairs, and it no
     longer matters which example gave which output. It does to a criterion
@@ -220,8 +223,8 @@ def finite(kind: str, name: Any, values: Tensor) -> None:
 
 def frozen(params: dict) -> None:
     """Refuse to move the frozen parameters of a model that has others."""
-    # A tensor that is no parameter says nothing by not requiring grad, nor
-    # does a model that is frozen as a whole, as for evaluation.
+    # Plain tensors need not require grad, so only Parameters are judged; and
+    # a model may be frozen as a whole, as for evaluation.
     own = {k: p for k, p in params.items() if type(p) is nn.Parameter}
     if len({p.requires_grad for p in own.values()}) < 2:
         return
@@ -236,12 +239,11 @@ def frozen(params: dict) -> None:
 
 def fixed(lr: Any) -> None:
     """Refuse rates that are to be learned."""
-    for rate in inputs.tensors(lr):
-        if isinstance(rate, Tensor) and rate.requires_grad:
-            raise ValueError(
-                "Reptile cannot learn rates, as the distance it lowers is "
-                "least where nothing moves: detach them"
-            )
+    if learned(lr):
+        raise ValueError(
+            "Reptile cannot learn rates, as the distance it lowers is "
+            "least where nothing moves: detach them"
+        )
 
 
 class Needs(NamedTuple):
@@ -405,11 +407,10 @@ def training(
     first_factor: float,
 ) -> None:
     """Refuse what `meta_train` could only stumble over later."""
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a module, as MLP(), got {model!r}")
     if not any(p.requires_grad for p in model.parameters()):
         raise ValueError("the model has no parameter that requires grad")
-    if isinstance(criterion, type):
-        name = criterion.__name__
-        raise ValueError(f"criterion is a class: pass {name}(), an instance")
     if isinstance(model, PARALLEL):
         raise ValueError(
             "pass the module itself, model.module: meta_train shares the "
@@ -432,7 +433,7 @@ def training(
             "generator must be one of torch's, as "
             f"torch.Generator().manual_seed(0), got {generator!r}"
         )
-    if not 0 <= meta_lr < math.inf:
+    if not isinstance(meta_lr, Real) or not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
     if not isinstance(first_factor, Real):
         raise ValueError(
@@ -457,9 +458,15 @@ def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
 
 
 def choices(
-    objective: Callable, keep: str, validate, patience, clip, optimizer
-) -> None:
+    objective: Callable, keep: str, validate, patience, clip, optimizer,
+    callback, schedule,
+) -> None:  # fmt: skip
     """Refuse choices that contradict each other, or do nothing."""
+    called = {"objective": objective, "validate": validate}
+    called |= {"callback": callback, "schedule": schedule}
+    for name, given in called.items():
+        if given is not None and not callable(given):
+            raise ValueError(f"{name} must be a function, got {given!r}")
     if keep not in ("last", "best"):
         raise ValueError(f'keep must be "last" or "best", got {keep!r}')
     if validate is None and (keep == "best" or patience is not None):
@@ -559,8 +566,8 @@ def one_task(support: Any) -> None:
 def not_stacked(model: nn.Module, support: Any) -> None:
     """Refuse a stack of tasks, which some models would take for one.
 
-    What maps each last axis by itself does not see a stack. It loses nothing
-    by the refusal, as its mean loss over x.flatten(0, 1) is the same.
+    A model that maps each last axis by itself takes a stack without a word.
+    Refusing costs nothing: over x.flatten(0, 1) its mean loss is the same.
     """
     x, y = support
     if any(not isinstance(t, Tensor) or t.dim() < 3 for t in (x, y)):
@@ -619,7 +626,7 @@ def solver(strength: float, cg_steps: int) -> None:
 
 def step_weights(weights, lr, steps: int) -> None:
     """Refuse weights or rates that are not one for each step."""
-    rates = len(lr) if isinstance(lr, list | tuple) else steps
+    rates = len(lr) if isinstance(lr, PER_STEP) else steps
     if steps < 1 or len(weights) != steps or rates != steps:
         raise ValueError(
             f"steps must be >= 1, with a weight for each step: {steps} "

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mamlkit import checks
-from mamlkit.arrays import Groups, gathered, picked, places, sizes
+from mamlkit.arrays import Groups, draw_rows, gathered, picked, sizes
 from mamlkit.tasks import Batch, Tasks
 
 
@@ -94,8 +94,8 @@ class Episodes:
         )
         every = torch.tensor([len(self.names)])
         one = torch.zeros(n_tasks, dtype=torch.long)
-        classes = places(every, one, self.n_way, generator)
-        examples = places(self.sizes, classes, k_shot + k_query, generator)
+        classes = draw_rows(every, one, self.n_way, generator)
+        examples = draw_rows(self.sizes, classes, k_shot + k_query, generator)
         x = picked(self.images, classes, examples)
         if self.rotations:
             turns = torch.randint(

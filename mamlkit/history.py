@@ -31,7 +31,7 @@ class History:
     Attributes:
         loss: the meta-loss at each iteration, on that iteration's new tasks.
         params: the starting point that was left in the model, name -> tensor;
-            filled in at the end.
+            in a callback, a copy of the weights so far.
         validation: (iterations done, what `validate` returned) pairs.
         seconds: training time, summed over runs if it was resumed.
         best: where `validate` was best; None without it.

@@ -47,7 +47,7 @@ def arguments(x: Any) -> tuple[tuple, dict[str, Tensor]]:
 
 
 def rows(batch: Any) -> Any:
-    """Make (x, y) of which both can be gone through task by task."""
+    """Return (x, y) that can both be iterated over, task by task."""
     x, y = batch
     if isinstance(x, Tensor):
         return batch

@@ -8,7 +8,7 @@ which follows its gradient. FOMAML needs no function of its own: it is
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mamlkit import checks, inputs
 from mamlkit.inner import LossFn, Params, Rates, adapt
@@ -102,7 +102,8 @@ def multi_step_loss(
     """
     checks.tasks(tasks, over_tasks)
     checks.step_weights(weights, lr, steps)
-    rates = lr if isinstance(lr, list | tuple) else [lr] * steps
+    several = isinstance(lr, list | tuple | nn.ParameterList)
+    rates = lr if several else [lr] * steps
 
     def task_loss(support, query):
         adapted, total = params, 0.0

@@ -30,7 +30,7 @@ from mamlkit.tasks import OverTasks, Tasks, to_device
 from mamlkit.trial import vmap_is_right
 
 CHECKPOINT_SECONDS = 10.0
-# What no gradient has reached in so many iterations, none will reach.
+# After so many iterations without a gradient for a parameter, warn.
 IDLE_ITERATIONS = 20
 
 
@@ -119,8 +119,9 @@ def meta_train(
             in torch.optim; None: Adam.
         clip: greatest length of the meta-gradient; longer ones are shortened.
         callback: called with the number of iterations done and the History so
-            far after each of them, to log `history.loss[-1]`, or to judge a
-            copy of the weights, `history.params`, when you like.
+            far after each of them, to log `history.loss[-1]`, or to judge
+            copies of the weights and rates, `history.params` and
+            `history.inner_lr`, when you like.
         trial: at the first iteration, compare the meta-gradient by vmap with
             that of the loop on two tasks, and refuse vmap if it is wrong.
 
@@ -135,9 +136,12 @@ def meta_train(
             keeps the last good weights, `model` those it came with.
     """
     checks.numbers(n_tasks, iterations, steps, tasks_at_once, patience)
+    checks.choices(
+        objective, keep, validate, patience, clip, optimizer, callback,
+        schedule,
+    )  # fmt: skip
     first_factor = schedule(0) if schedule and iterations else 1.0
     checks.training(model, criterion, generator, meta_lr, first_factor)
-    checks.choices(objective, keep, validate, patience, clip, optimizer)
     checks.sampler(sample_tasks, n_tasks, generator)
     rank, world = ranks.join()
     own: Params = {
@@ -201,6 +205,8 @@ def meta_train(
                 progress.set_postfix(loss=f"{loss:.4g}", refresh=False)
             if callback and not rank:
                 history.params = copied({k: run.params[k] for k in own})
+                found = copied({k: run.params[k] for k in rates})
+                history.inner_lr = filled(inner_lr, found)
                 callback(i + 1, history)
         else:
             judge(iterations)
@@ -366,7 +372,7 @@ def _copy_into(targets: Params, params: Params) -> None:
 
 @contextmanager
 def _undisturbed() -> Generator[None, None, None]:
-    """Hold Ctrl-C back until what is done together is done."""
+    """Delay Ctrl-C until the update is complete."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,5 +1,6 @@
 """Where files lie, and how one is written whole or not at all."""
 
+import errno
 import glob
 import hashlib
 import os
@@ -11,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 _PACKAGE = Path(__file__).resolve().parent
 #: The folder of the checkout.
@@ -97,5 +98,13 @@ def alone(path: Path) -> Generator[None, None, None]:
     """
     whose = f"{Path.home()} {Path(path).resolve()}".encode()
     name = f"mamlkit-{hashlib.sha256(whose).hexdigest()[:16]}.lock"
-    with FileLock(Path(tempfile.gettempdir()) / name, timeout=10):
+    lock = FileLock(Path(tempfile.gettempdir()) / name, timeout=10)
+    try:
+        lock.acquire()
+    except Timeout:
+        busy = "another process has kept it for ten seconds"
+        raise OSError(errno.EAGAIN, busy, str(path)) from None
+    try:
         yield
+    finally:
+        lock.release()

@@ -100,7 +100,7 @@ def _difference(
     try:
         batched, same, _ = run("vmap")
     except RuntimeError as error:
-        # Whatever it says, as nothing of vmap: the loop has just done it.
+        # The loop has just done it, so it is vmap that cannot.
         if not getattr(error, "__notes__", None):
             error.add_note(LOOP)
         raise

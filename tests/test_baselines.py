@@ -49,6 +49,18 @@ def test_several_inputs_lie_side_by_side():
         assert score(one).tolist() == score(other).tolist() == [1.0]
 
 
+def test_whole_numbers_are_targets_and_labels():
+    whole = tasks(([[0], [1], [2]], [1, 3, 8]), ([[1], [2]], [4, 4]))
+    assert support_mean(whole).tolist() == [0.0]
+    exact = Tasks(*(Batch(b.x, b.y.float()[..., None]) for b in whole))
+    assert torch.equal(ridge(whole), ridge(exact))
+    # The classes 0 and 2 lie at 0.5 and 2, and class 1 is nowhere.
+    support, query = whole
+    labels = torch.tensor([[0, 2]], dtype=torch.int32)
+    short = Batch(support.x, support.y.int() // 4), Batch(query.x, labels)
+    assert nearest_centroid(Tasks(*short)).tolist() == [1.0]
+
+
 def test_images_and_words_are_flattened_and_tasks_kept_apart():
     x = torch.eye(4).view(1, 4, 2, 2).repeat(2, 1, 1, 1)
     y = torch.tensor([[0, 1, 2, 3], [3, 2, 1, 0]])

@@ -1,5 +1,7 @@
 """Evaluation against doing it by hand."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -136,6 +138,8 @@ def test_slope_error_is_the_share_by_which_a_gradient_is_off():
     doubled = {"w": 2 * right["w"]}
     assert 0.45 < slope_error(cubes, params, doubled) <= 0.5 + 1e-6
     assert slope_error(cubes, params, doubled, directions=1) < 0.45
+    unknown = {"w": torch.full_like(right["w"], torch.nan)}
+    assert math.isnan(slope_error(cubes, params, unknown))
     # Central differences of a cube are off by eps² along each direction.
     coarse = slope_error(cubes, params, right, eps=0.1)
     assert 0 < coarse <= 0.01 / sum(right["w"] ** 2) ** 0.5

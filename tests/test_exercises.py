@@ -156,6 +156,10 @@ def test_unknown_exercise_is_an_error(key):
         find_exercise(key)
 
 
+def test_a_key_may_be_typed_as_a_number():
+    assert find_exercise(3.1) is find_exercise("3.1")
+
+
 def test_unknown_hint_is_an_error():
     for number in (0, 99):
         with pytest.raises(ValueError, match="has hints 1 to"):

@@ -81,6 +81,12 @@ def test_a_module_counts_by_the_attributes_that_are_read(package, nb):
     assert list(helpers.helpers(nb)) == wanted
 
 
+def test_a_whole_package_counts_by_the_attributes_that_are_read(package, nb):
+    reached = list(helpers.helpers(nb))
+    nb.cells[0].source = "import mamlkit as mk\nprint(mk)\nmk.adapt(1)"
+    assert list(helpers.helpers(nb)) == reached
+
+
 def test_render_stale_lists_chapters_and_functions(
     package, nb, monkeypatch, capsys
 ):

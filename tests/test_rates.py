@@ -173,6 +173,30 @@ def test_rates_that_are_not_one_a_step_are_refused(lr, match):
         adapt(params, loss_fn, tasks.support, lr=lr, steps=3)
 
 
+def test_a_multi_step_loss_takes_rates_as_they_are_learned():
+    loss_fn = functional_loss(small(), F.mse_loss)
+    params = by_hand(loss_fn, None, [])[0]
+    tasks = SAMPLE(2, generator=torch.Generator().manual_seed(0))
+    rates = [torch.tensor(0.01), torch.tensor(0.02)]
+    one, other = (
+        multi_step_loss(
+            params, loss_fn, tasks, lr=lr, steps=2, weights=[0.5, 0.5]
+        )
+        for lr in (rates, nn.ParameterList(rates))
+    )
+    assert torch.equal(one, other)
+
+
+def test_the_callback_has_the_rates_of_its_iteration():
+    rate, seen = nn.Parameter(torch.tensor(0.01)), []
+    _, history = train(
+        inner_lr=rate, iterations=3,
+        callback=lambda done, history: seen.append(history.inner_lr),
+    )  # fmt: skip
+    assert len({*map(float, seen)}) == 3 and 0.01 not in map(float, seen)
+    assert seen[-1] == rate == history.inner_lr
+
+
 def test_rates_that_are_held_fixed_stay():
     rates = each(kind=torch.clone)
     _, history = train(inner_lr=rates, iterations=3)
@@ -261,6 +285,10 @@ def test_learned_rates_are_resumed_from_a_checkpoint(tmp_path):
         ),
         (
             {"objective": reptile_loss, "inner_lr": each()},
+            "Reptile cannot learn rates",
+        ),
+        (
+            {"objective": reptile_loss, "inner_lr": [each()]},
             "Reptile cannot learn rates",
         ),
     ],

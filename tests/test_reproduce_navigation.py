@@ -72,6 +72,8 @@ def test_an_interrupted_training_resumes_to_the_same_bits(small):
         assert torch.equal(bits(state["snapshots"][1]), bits(once["params"]))
     assert not torch.equal(bits(once["params"]), bits(resumed["params"]))
     assert resumed["cpu_seconds"] > 0
+    with pytest.raises(ValueError, match="has 2 updates and 1 are wanted"):
+        navigation.train(small("--iterations", "1"), "maml", 0)
 
 
 def test_joint_training_does_not_adapt(small):

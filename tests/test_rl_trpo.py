@@ -7,8 +7,8 @@ from torch.func import functional_call, grad, jvp, vmap
 from mamlkit import adapt
 from mamlkit.rl import (
     GaussianPolicy,
-    conjugate_gradient,
     fisher_product,
+    flat_conjugate_gradients,
     flatten,
     kl_divergence,
     log_prob,
@@ -36,11 +36,11 @@ def positive_definite(n):
 def test_conjugate_gradient_is_the_dense_solve():
     matrix = positive_definite(40) / 40 + torch.eye(40) / 2
     target = torch.randn(40, generator=seeded(1)).double()
-    found = conjugate_gradient(matrix.mv, target, iterations=40)
+    found = flat_conjugate_gradients(matrix.mv, target, iterations=40)
     expected = torch.linalg.solve(matrix, target)
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-12)
     # Going on changes nothing, in single precision too.
-    rounded = conjugate_gradient(matrix.float().mv, target.float(), 500)
+    rounded = flat_conjugate_gradients(matrix.float().mv, target.float(), 500)
     torch.testing.assert_close(rounded.double(), expected, rtol=0, atol=1e-4)
 
 
@@ -50,7 +50,7 @@ def test_conjugate_gradient_improves_with_its_iterations():
     exact = torch.linalg.solve(matrix, target)
 
     def error(iterations):
-        x = conjugate_gradient(matrix.mv, target, iterations) - exact
+        x = flat_conjugate_gradients(matrix.mv, target, iterations) - exact
         return x @ matrix @ x
 
     assert error(1) > 2 * error(3) > 10 * error(6) > 0
@@ -58,7 +58,7 @@ def test_conjugate_gradient_improves_with_its_iterations():
 
 def test_conjugate_gradient_of_nothing_is_nothing():
     zero = torch.zeros(3)
-    assert torch.equal(conjugate_gradient(lambda v: v, zero), zero)
+    assert torch.equal(flat_conjugate_gradients(lambda v: v, zero), zero)
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def show_progress() -> None:
 def progress_line(chapter: str, verdicts: dict[str, str]) -> str:
     """Say what is done of a chapter, "3.1 ✓  3.2 ✗  3.3 ○: 1 of 3 done".
 
-    The exercise to do, if it is but one, has a star.
+    The exercise to do, if you do only one, has a star.
 
     Args:
         chapter: its number.
@@ -127,7 +127,7 @@ def find_exercise(key: str) -> Exercise:
         ValueError: there is none of that name.
     """
     try:
-        return _chapter(key.split(".")[0]).EXERCISES[key]
+        return _chapter(str(key).split(".")[0]).EXERCISES[str(key)]
     except KeyError:
         raise ValueError(f"there is no exercise {key!r}") from None
 

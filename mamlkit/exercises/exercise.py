@@ -66,7 +66,7 @@ class Exercise(NamedTuple):
             with a solution shows.
         remedies: (part of an error's text, what to say instead).
         space: names that the solution needs besides `AT_HAND`.
-        the_one: the exercise to do, if it is but one of the chapter.
+        the_one: the exercise to do, if you do only one of the chapter.
     """
 
     key: str

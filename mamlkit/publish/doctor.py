@@ -28,9 +28,7 @@ def examine() -> Iterator[tuple[str, str, str]]:
         (what, what was found, what is wrong with it, or "").
     """
     yield "mamlkit", mamlkit.__version__, ""
-    too_old = "Python 3.11 or newer is needed"
-    wrong = too_old if sys.version_info < (3, 11) else ""
-    yield "Python", f"{platform.python_version()}, {sys.executable}", wrong
+    yield "Python", f"{platform.python_version()}, {sys.executable}", ""
     yield "system", platform.platform(), ""
     cores = os.cpu_count()
     threads = torch.get_num_threads()
@@ -39,8 +37,7 @@ def examine() -> Iterator[tuple[str, str, str]]:
         try:
             yield name, version(name), ""
         except PackageNotFoundError:
-            needed = name in ("torch", "numpy")
-            yield name, "not installed", "mamlkit needs it" * needed
+            yield name, "not installed", ""
     yield "device", _device(), ""
     compiler = _first([os.environ.get("CXX", ""), *COMPILERS])
     yield "C++ compiler", compiler or "none: compile=True does nothing", ""

@@ -41,6 +41,13 @@ class _Names:
             for alias in node.names
             if node.module.split(".")[0] == "mamlkit"
         }
+        self.imported |= {
+            alias.asname or alias.name: (alias.name,)
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+            if alias.name.split(".")[0] == "mamlkit"
+        }
 
 
 def helpers(nb: NotebookNode) -> dict[str, str]:
@@ -69,7 +76,7 @@ def helpers(nb: NotebookNode) -> dict[str, str]:
             found[key] = hashlib.sha256(text.encode()).hexdigest()[:8]
             for node in nodes:
                 waiting += _mentioned(node, module, names)
-        elif name in names.imported:
+        elif len(names.imported.get(name, ())) == 2:
             waiting.append(names.imported[name])
         elif name == "*":
             waiting += [(module, each) for each in names.nodes]
@@ -114,7 +121,7 @@ def _mentioned(
         elif isinstance(part, ast.Name) and part not in inside:
             if part.id in names.nodes and module:
                 yield module, part.id
-            elif part.id in names.imported:
+            elif len(names.imported.get(part.id, ())) == 2:
                 yield names.imported[part.id]
 
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 
 from mamlkit.course.chapters import find_chapters, read
@@ -17,7 +18,7 @@ from mamlkit.paths import replacing
 from mamlkit.publish.runner import own_kernel
 
 FOLDER = Path.home() / "mamlkit-course"
-RECORD = ".copies.json"  # chapter -> what its cells were when it was copied
+RECORD = ".copies.json"  # copy -> what its cells were when it was copied
 
 
 def open_lab(
@@ -55,7 +56,7 @@ def copy_chapters(chapters: Sequence[Path], folder: Path) -> list[str]:
 
     A chapter counts as edited when the source of a cell is no longer what was
     copied; outputs do not count. The new version of an edited one is put
-    beside it, as `NAME.new.ipynb`.
+    beside it, as `NAME.new.ipynb`, or `NAME.new2.ipynb` if that was edited.
 
     Args:
         chapters: of the course.
@@ -75,7 +76,8 @@ def copy_chapters(chapters: Sequence[Path], folder: Path) -> list[str]:
         elif sources(own) in (record.get(chapter.stem), shipped):
             said.append(f"{chapter.stem}: a new version has come")
         else:
-            own = own.with_suffix(".new.ipynb")
+            own = _beside(own, record)
+            record[own.name] = shipped
             said.append(f"{chapter.stem}: yours is kept, new is {own.name}")
         with replacing(own) as file:
             file.write(chapter.read_bytes())
@@ -93,6 +95,15 @@ def sources(notebook: Path) -> str:
     except Exception:  # nbformat raises half a dozen kinds
         return sha256(notebook.read_bytes()).hexdigest()
     return sha256("\0".join(cells).encode()).hexdigest()
+
+
+def _beside(own: Path, record: dict[str, str]) -> Path:
+    """Name the file for a new version: one that nobody has edited."""
+    for number in count(1):
+        new = own.with_suffix(f".new{number if number > 1 else ''}.ipynb")
+        if not new.exists() or sources(new) == record.get(new.name):
+            return new
+    raise AssertionError
 
 
 def _record(folder: Path) -> dict[str, str]:

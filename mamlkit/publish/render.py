@@ -46,7 +46,8 @@ def render(chapters: Sequence[Path]) -> None:
         settings = {"SCALE": "laptop", "SEED": 0}
         outcome = execute(path, BUILD / "render", settings)
         if failed([outcome]):
-            raise ValueError(f"{path.stem}: {outcome.error}; none written")
+            why = outcome.error or "a claim failed"
+            raise ValueError(f"{path.stem}: {why}; none written")
         nb = read(path)
         try:
             take_outputs(nb, read(outcome.notebook))

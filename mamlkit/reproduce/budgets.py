@@ -143,7 +143,7 @@ def pace(method: str, width: int) -> float:
     """Measure the processor's milliseconds of an iteration.
 
     Two trainings, one of them longer; the least of five differences, as
-    what disturbs only adds.
+    other programs only add to it.
     """
     setting = {"rate": 0.01} | ({"alpha": 0.4} if method == "maml" else {})
     times = []

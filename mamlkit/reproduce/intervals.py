@@ -66,8 +66,8 @@ def row_of_trainings_and_tasks(
     """Summarise few trainings, all judged on the same tasks, as a row.
 
     The interval covers another training as well as other tasks: Student's
-    over the trainings and 1.96 standard errors over the tasks, at a right
-    angle. (Three trainings are too few to be drawn anew, as
+    over the trainings and 1.96 standard errors over the tasks, added in
+    quadrature. (Three trainings are too few to be drawn anew, as
     `bootstrap_interval` does: that interval is a third as wide as it should
     be.)
 

@@ -41,7 +41,7 @@ def train_policy(
         each update reached), seconds, and those of all threads' work.
 
     Raises:
-        ValueError: the checkpoint is of other settings.
+        ValueError: the checkpoint is of other settings, or of more updates.
     """
     state = {
         "settings": settings,
@@ -54,6 +54,11 @@ def train_policy(
     }
     if path.exists():
         state |= load_checkpoint(path, settings)
+        if len(state["curve"]) > iterations:
+            raise ValueError(
+                f"{path} has {len(state['curve'])} updates and {iterations} "
+                "are wanted: ask for more, or delete it"
+            )
         generator.set_state(state["generator"])
     begun, saved_at = time.perf_counter() - state["seconds"], state["seconds"]
     cpu_begun = time.process_time() - state["cpu_seconds"]

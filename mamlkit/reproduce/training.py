@@ -182,7 +182,7 @@ def pace(args: Namespace) -> float:
     """Measure the processor seconds of an iteration, others' disregarded.
 
     The clock's seconds of a training are those of a machine that did other
-    work, too. The least of three, as what disturbs only adds.
+    work, too. The least of three, as other programs only add.
     """
     times = []
     for _ in range(3):

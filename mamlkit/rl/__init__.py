@@ -29,13 +29,10 @@ from mamlkit.rl.trpo import (
     unflatten,
 )
 
-conjugate_gradient = flat_conjugate_gradients  # what it was called before
-
 __all__ = [
     "Experience",
     "GaussianPolicy",
     "Rollouts",
-    "conjugate_gradient",
     "dice",
     "fisher_product",
     "flat_conjugate_gradients",

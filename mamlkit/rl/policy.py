@@ -120,7 +120,8 @@ def roll_out(
     Args:
         params: one set of parameters a task, leaves (tasks, *shape); see
             `repeat`.
-        policy: states -> (mean, log_std).
+        policy: states -> (mean, log_std); its parameter `log_std` has one
+            number for each component of an action.
         goals: shape (tasks, 2).
         rollouts: episodes a task.
         generator: draws the actions' noise, on its own device.
