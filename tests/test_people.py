@@ -71,6 +71,19 @@ def test_a_picture_of_one_tone_is_refused(tmp_path):
         read_picture(path)
 
 
+def test_one_tone_in_the_part_that_is_kept_is_refused(tmp_path):
+    wide = np.full((40, 160), 255.0)
+    wide[:, :20] = ramp(40, 20)
+    with pytest.raises(ValueError, match="a.png has one tone all over"):
+        read_picture(write(tmp_path / "a.png", wide))
+
+
+def test_sixteen_bits_are_refused(tmp_path):
+    Image.fromarray((257 * ramp()).astype(np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match="no readable picture: save it as JP"):
+        read_picture(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n"])
 def test_what_is_no_picture_is_named(household, content):
     (household / "Bo" / "1.png").write_bytes(content)

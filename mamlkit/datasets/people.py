@@ -22,10 +22,12 @@ def read_picture(path: str | Path) -> Tensor:
         float32, shape (1, 28, 28).
 
     Raises:
-        ValueError: the file cannot be read as a picture, or has one tone.
+        ValueError: the file cannot be read as a picture, has 16 bits, or one
+            tone.
     """
     try:
         with Image.open(path) as file:
+            _check_depth(path, file)
             picture = ImageOps.exif_transpose(file).convert("RGBA")
     except (OSError, SyntaxError, ValueError):
         raise ValueError(
@@ -68,8 +70,14 @@ def load_people(folder: str | Path, k_shot: int = 3) -> dict[str, Tensor]:
     }
 
 
+def _check_depth(path, picture: Image.Image) -> None:
+    # Pillow would cut all that is brighter than 255 of 65,535 to white.
+    if picture.mode.startswith("I"):
+        raise OSError(f"{path} has 16 bits a point")
+
+
 def _check_tones(path, grey: Image.Image) -> None:
-    low, high = grey.getextrema()
+    low, high = ImageOps.fit(grey, (28, 28)).getextrema()  # what is kept
     if low == high:
         raise ValueError(f"{path} has one tone all over: take it away")
 
