@@ -121,6 +121,28 @@ def test_an_answer_opens_what_it_guards_and_is_counted(page):
     )
 
 
+def test_one_row_stands_for_all_that_is_shut(page):
+    first = page.locator("[data-play]").first
+    state = json.loads(first.get_attribute("data-state"))
+    held = json.dumps(state | {"cells": 3})
+    first.evaluate("(place, held) => { place.dataset.state = held }", held)
+    mount(page)
+    one, other, last = page.locator(".tag_hide-input").all()
+    expect(page.get_by_text("x = 1")).to_be_visible()  # open code stays
+    expect(one.get_by_text("code")).to_be_hidden()
+    expect(other).to_be_hidden()
+    expect(last.get_by_text("code")).to_be_hidden()  # of another question
+    one.get_by_text("Show the results without answering").click()
+    for cell, name in ((one, "a"), (other, "-")):
+        expect(cell.get_by_text(f"answer {name}")).to_be_visible()
+        expect(cell.get_by_text("output")).to_be_visible()
+        expect(cell.get_by_text("code")).to_be_visible()
+    expect(last.get_by_text("code")).to_be_hidden()
+    expect(page.get_by_role("button").first).to_be_enabled()
+    page.get_by_role("button", name="y").first.click()
+    expect(one.get_by_text("answer a")).to_be_visible()
+
+
 def test_on_another_kind_of_page_it_says_what_to_do(page):
     # Where outputs cannot be reached, as in a frame of their own.
     page.evaluate(

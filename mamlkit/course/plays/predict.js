@@ -8,8 +8,12 @@ const STYLE = `
 .mamlkit-ask p { margin: 0 0 .5em; }
 .mamlkit-ask-options { display: flex; flex-direction: column; gap: .4em; }
 .mamlkit-ask button { font: inherit; color: inherit; background: transparent;
-  text-align: left; border: 1px solid currentColor; border-radius: .4em;
-  padding: .45em .8em; cursor: pointer; white-space: normal; }
+  text-align: left; border: 1px solid rgba(128, 128, 128, .7);
+  border-radius: .4em; padding: .45em .8em; cursor: pointer;
+  white-space: normal; }
+.mamlkit-ask button:enabled::before { content: ""; display: inline-block;
+  width: .65em; height: .65em; margin-right: .6em; border-radius: 50%;
+  border: 1px solid currentColor; }
 .mamlkit-ask button:hover:enabled { background: rgba(128, 128, 128, .18); }
 .mamlkit-ask button:focus-visible { outline: 3px solid #0072B2;
   outline-offset: 2px; }
@@ -17,7 +21,10 @@ const STYLE = `
   opacity: 1; color: inherit; }
 .mamlkit-ask button.chosen { border: 2px solid currentColor;
   font-weight: bold; }
-.mamlkit-ask [role=status] { margin-top: .5em; min-height: 1.5em; }
+.mamlkit-ask [role=status]:not(:empty) { margin-top: .5em; }
+@media not print {
+  .mamlkit-shut, .mamlkit-first > .above-input { display: none !important; }
+}
 `;
 
 function add(parent, tag, text = "", attributes = {}) {
@@ -47,6 +54,26 @@ const PAGES = [
     shut(cell, shut) {
       const fold = cell.querySelector(".cell_output")?.closest("details");
       if (fold) fold.open = !shut;
+    },
+    // While all is shut, one row stands for cells whose code is folded, too.
+    gather(cells, shut, openAll) {
+      const folded = cells.filter((cell) =>
+        !cell.querySelector(".cell_input") ||
+        cell.querySelector(".above-input"));
+      const first = folded.find((cell) => cell.querySelector(".below-input"));
+      if (!first) return;
+      for (const cell of folded)
+        cell.classList.toggle("mamlkit-shut", shut && cell !== first);
+      first.classList.toggle("mamlkit-first", shut);
+      const fold = first.querySelector(".below-input");
+      const name = fold.querySelector(".collapsed") ??
+        fold.querySelector("summary");
+      if (shut) {
+        fold.dataset.name = name.textContent;
+        name.textContent = "Show the results without answering";
+        fold.addEventListener("toggle", () => fold.open && openAll(),
+          { once: true });
+      } else name.textContent = fold.dataset.name ?? name.textContent;
     },
   },
 ];
@@ -87,6 +114,8 @@ function guard(el, count) {
   const comings = new MutationObserver(watch);
   if (around) comings.observe(around, { childList: true });
   watch();
+  const { page, cells } = below(el, count);
+  page?.gather?.(cells, true, () => open(el, count));
   return () => {
     comings.disconnect();
     seen.forEach((watcher) => watcher.disconnect());
@@ -96,6 +125,7 @@ function guard(el, count) {
 // Open the outputs below; false where the page has none to open.
 function open(el, count) {
   const { page, cells } = below(el, count);
+  page?.gather?.(cells, false);
   cells.forEach((cell) => page.shut(cell, false));
   return cells.length === count &&
     cells.every((cell) => !page.isShut(cell));

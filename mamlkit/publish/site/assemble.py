@@ -25,6 +25,8 @@ from mamlkit.publish.site import api, download, hero, katex, links, page
 HERE = Path(__file__).parent
 PLAYS = HERE.parents[1] / "course" / "plays"
 _ICONS = re.compile(r"<script[^>]*fontawesome\.js[^>]*></script>")
+_CELL = re.compile(r"<td>.*?</td>", re.S)
+_NAME = re.compile(r"(?<=<span class=\"pre\">)[^<]+")
 REFERENCES = {f"reference-{room}": room for room in api.ROOMS}
 
 
@@ -234,7 +236,15 @@ def _lighten(made: Path) -> None:
     shutil.rmtree(made / "_static" / "locales")
     for path in made.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(_ICONS.sub("", text), encoding="utf-8")
+        text = _CELL.sub(_with_breaks, _ICONS.sub("", text))
+        path.write_text(text, encoding="utf-8")
+
+
+def _with_breaks(cell: re.Match) -> str:
+    """Let names in a table's cell break after a dot, a bar or a bracket."""
+    return _NAME.sub(
+        lambda name: re.sub(r"([._(])(?=\w)", r"\1<wbr>", name[0]), cell[0]
+    )
 
 
 def _undocumented(sphinx: Sphinx) -> list[str]:

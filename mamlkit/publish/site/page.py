@@ -42,13 +42,20 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
         ValueError: a picture has no alt text.
     """
     files: Files = {}
-    cells = []
+    cells, drawn = [], 0
     for cell in nb.cells:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
         _fold_parameters(cell)
-        _name_fold(cell)
+        pictures = [
+            output
+            for output in cell.outputs
+            if _PICTURES.keys() & output.get("data", {}).keys()
+        ]
+        drawn += bool(pictures)
+        figure = f"{int(number)}.{drawn}" if pictures else ""
+        _name_fold(cell, figure)
         asked = _CHECK.search(cell.source)
         quiz = _QUIZ.search(cell.source)
         if quiz:
@@ -58,7 +65,7 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
             cells.append(_markdown(_quiz(quiz[1], inline), f"quiz-{quiz[1]}"))
         else:
             cell.outputs = [
-                _page_output(output, files, number)
+                _page_output(output, files, number, _caption(cell, figure))
                 for output in cell.outputs
                 if not asked or not _is_verdict(output)
             ]
@@ -105,18 +112,34 @@ def _fold_parameters(cell: NotebookNode) -> None:
         cell.metadata["tags"] = [*tags, "hide-input"]
 
 
-def _name_fold(cell: NotebookNode) -> None:
+def _caption(cell: NotebookNode, figure: str) -> str:
+    """Caption a figure by its number and the comment above its code."""
+    comment = re.match(r"# Figure: (.*\S)", cell.source)
+    if not comment or not figure:
+        return ""
+    text = escape(comment[1][0].upper() + comment[1][1:])
+    return f"<figcaption><b>Figure {figure}.</b> {text}.</figcaption>"
+
+
+def _name_fold(cell: NotebookNode, figure: str) -> None:
     """Say on a cell's folded code what it is: best by its own comment."""
     tags = cell.metadata.get("tags", [])
     defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
     comment = re.match(r"# ?(.*\S)", cell.source)
     if "hide-input" not in tags:
         return
+    if re.match("# (Prediction|What turned out) ", cell.source):
+        # The widget's own words say more than its code.
+        cell.metadata["tags"] = [*tags, "remove-input"]
+        cell.metadata["tags"].remove("hide-input")
+        return
     if "setup" in tags:
         name = "Set-up"
     elif "parameters" in tags:
         names = re.findall(r"^(\w+) =", cell.source, re.M)
         name = f"Parameters · {', '.join(names)}"
+    elif figure and comment and comment[1].startswith("Figure: "):
+        name = f"Code of figure {figure}"
     elif comment:
         name = f"Code · {comment[1]}"
     elif defined:
@@ -143,7 +166,7 @@ def _is_verdict(output: NotebookNode) -> bool:
 
 
 def _page_output(
-    output: NotebookNode, files: Files, number: str
+    output: NotebookNode, files: Files, number: str, caption: str
 ) -> NotebookNode:
     """Make HTML of pictures, and let wide tables scroll."""
     data = output.get("data", {})
@@ -165,8 +188,9 @@ def _page_output(
                 if side in meta
             )
             return _html(
-                f'<div class="figure"><a href="{name}"><img src="{name}" '
-                f'alt="{escape(meta["alt"])}"{size} loading="lazy"></a></div>'
+                f'<figure class="figure"><a href="{name}"><img src="{name}" '
+                f'alt="{escape(meta["alt"])}"{size} loading="lazy"></a>'
+                f"{caption}</figure>"
             )
     if "<table" in data.get("text/html", ""):
         return _html(scrolls(data["text/html"], "table of results"))
