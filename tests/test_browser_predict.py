@@ -64,7 +64,7 @@ def page(browser, monkeypatch):
     }
     ask, ask_more = outputs["predict-3a"], outputs["predict-3b"]
     body = f"""
-    <section>{ask}<p>Text.</p>{OPEN}{CELL.format("a")}{CELL.format("-")}
+    <section>{ask}<p>Text.</p>{OPEN}{CELL.format("a")}<p>Text.</p>{CELL.format("-")}
     <section>{ask_more}{CELL.format("b")}</section>
     {outputs[None]}</section>
     """
@@ -141,6 +141,18 @@ def test_one_row_stands_for_all_that_is_shut(page):
     expect(page.get_by_role("button").first).to_be_enabled()
     page.get_by_role("button", name="y").first.click()
     expect(one.get_by_text("answer a")).to_be_visible()
+
+
+def test_claims_that_follow_at_once_are_shut_and_opened_with_it(page):
+    page.evaluate(
+        "document.querySelectorAll('section > p').forEach(p => p.remove())"
+    )
+    mount(page)
+    one, other, _ = page.locator(".tag_hide-input").all()
+    expect(other).to_be_hidden()
+    page.get_by_role("button", name="y").first.click()
+    expect(other.get_by_text("answer -")).to_be_visible()
+    expect(one.get_by_text("output")).to_be_visible()
 
 
 def test_on_another_kind_of_page_it_says_what_to_do(page):

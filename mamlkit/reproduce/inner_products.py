@@ -44,7 +44,7 @@ def arguments(parser: ArgumentParser) -> None:
     """Add this experiment's flags."""
     add = parser.add_argument
     add("--ways", type=int, default=5, help="classes in a task")
-    add("--tasks", type=int, default=200, help="to measure on")
+    add("--tasks", type=int, default=100, help="to measure on")
     add("--alpha", type=float, default=0.05, help="of the inner steps")
     add("--seeds", type=int, default=5, help="trainings of each kind")
     add("--iterations", type=int, default=1_000, help="of each")

@@ -50,6 +50,8 @@ const PAGES = [
     cell: ".cell",
     code: ".cell",
     outputs: ".cell_output",
+    // What follows at once and is shut too: claims that tell the answer.
+    more: ".cell:not(:has(.cell_input)), .cell:has(.below-input)",
     isShut: (cell) => !!cell.querySelector("details:not([open]) .cell_output"),
     shut(cell, shut) {
       const fold = cell.querySelector(".cell_output")?.closest("details");
@@ -86,6 +88,8 @@ function below(el, count) {
     const cells = [];
     while (cells.length < count && (cell = cell.nextElementSibling))
       if (cell.matches(page.code)) cells.push(cell);
+    while (page.more && (cell = cell?.nextElementSibling)?.matches(page.more))
+      cells.push(cell);
     return { page, cells, around: el.closest(page.cell).parentElement };
   }
   return { cells: [] };
@@ -127,7 +131,7 @@ function open(el, count) {
   const { page, cells } = below(el, count);
   page?.gather?.(cells, false);
   cells.forEach((cell) => page.shut(cell, false));
-  return cells.length === count &&
+  return cells.length >= count &&
     cells.every((cell) => !page.isShut(cell));
 }
 
