@@ -133,6 +133,8 @@ def reptile_loss(
     Reptile (Nichol et al. 2018, Algorithm 2) moves θ towards the mean of the
     θ′. This is ½ |θ - θ′|², averaged over tasks, with θ′ held constant: its
     gradient is θ - mean θ′, and its value says nothing about the query loss.
+    Every step sees all examples; its authors take different ones in each,
+    which matters (chapter 06).
 
     Args:
         params: θ.

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 from mamlkit.checkpoint import described, load_checkpoint, save_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
+from mamlkit.history import History
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import CNN
 from mamlkit.paths import BUILD, CHECKPOINTS
@@ -46,7 +47,7 @@ def arguments(parser: ArgumentParser) -> None:
     add("--ways", type=int, default=5, help="classes in a task")
     add("--tasks", type=int, default=100, help="to measure on")
     add("--alpha", type=float, default=0.05, help="of the inner steps")
-    add("--seeds", type=int, default=5, help="trainings of each kind")
+    add("--seeds", type=int, default=5, help="trainings of each kind, 2 up")
     add("--iterations", type=int, default=1_000, help="of each")
     add("--width", type=int, default=32, help="channels of the trained CNN")
     add("--test-tasks", type=int, default=500)
@@ -177,6 +178,16 @@ def slopes(
     return (at(1) - at(-1)) / (2 * reach)
 
 
+def pairs(args: Namespace) -> Tasks:
+    """Draw validation tasks, each of two batches with no image in common."""
+    return Episodes(load_omniglot("val"), args.ways, rotations=True).sample(
+        args.tasks,
+        k_shot=2,
+        k_query=2,
+        generator=torch.Generator().manual_seed(1_000_004),
+    )
+
+
 def measure(
     params: Params, args: Namespace, name: str
 ) -> list[dict[str, Any]]:
@@ -196,19 +207,15 @@ def measure(
     if path.exists():
         return load_checkpoint(path, settings)["rows"]
     loss_fn = functional_loss(CNN(args.ways), F.cross_entropy)
-    sample = partial(
-        Episodes(load_omniglot("val"), args.ways, rotations=True).sample,
-        generator=torch.Generator().manual_seed(1_000_004),
-    )
-    pairs = sample(args.tasks, k_shot=2, k_query=2)
-    found = likeness(loss_fn, params, pairs)
+    both = pairs(args)
+    found = likeness(loss_fn, params, both)
     rows = [
         row(f"{name}_cosine_within", found[:, 0]),
         row(f"{name}_cosine_across", found[:, 1]),
     ]
 
     def products(p):
-        a, b = (gradients(loss_fn, p, half) for half in halves(pairs))
+        a, b = (gradients(loss_fn, p, half) for half in halves(both))
         return (a * b).sum(1)
 
     train = Episodes(load_omniglot("train"), args.ways, rotations=True).sample(
@@ -248,23 +255,23 @@ def drawn(split: str, n_tasks: int, ways: int) -> Tasks:
 
 
 def floor(seed: int, args: Namespace) -> Tensor:
-    """Judge an untrained network with the rate and steps that suit it."""
+    """Judge an untrained network with the rate and steps that suit it.
+
+    Returns:
+        accuracy on each test task, in percent.
+    """
     net = untrained(seed, args)
     rule = choose_rule(net, drawn("val", 200, args.ways), only_head=False)
     walk = rule_walk(net, rule["lr"], only_head=False)
     tasks = drawn("test", args.test_tasks, args.ways)
-    found = 100 * accuracies(net, walk, tasks, steps=rule["steps"])[:, -1]
-    print(f"untrained, seed {seed}: {found.mean():.2f} {rule}", flush=True)
-    return found
+    return 100 * accuracies(net, walk, tasks, steps=rule["steps"])[:, -1]
 
 
-def learn(
-    arm: str, seed: int, args: Namespace
-) -> tuple[Tensor, list[list[float]]]:
+def learn(arm: str, seed: int, args: Namespace) -> tuple[Tensor, History]:
     """Train Reptile with one kind of inner batches; judge it.
 
     Returns:
-        accuracy on each test task, in percent, and the curve.
+        accuracy on each test task, in percent, and the history.
     """
     net = untrained(seed, args)
     loss_fn = functional_loss(net, F.cross_entropy)
@@ -290,9 +297,43 @@ def learn(
         validate=lambda *state: judge(*state, "val", 25).mean(),
         checkpoint=BUILD / "reproduce" / f"inner_products_{arm}_{seed}.pt",
     )
-    found = judge(history.params, squares, "test", args.test_tasks)
-    print(f"{arm}, seed {seed}: {found.mean():.2f}", flush=True)
-    return found, [[i, round(v, 2)] for i, v in history.validation]
+    return judge(history.params, squares, "test", args.test_tasks), history
+
+
+def judged(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
+    """Train and judge, or not train, one network, unless it was done.
+
+    Args:
+        arm: of `ARMS`, or "untrained".
+        seed: of its first weights, tasks and batches.
+        args: as the command has them.
+
+    Returns:
+        "accuracy" on each test task, in percent; "curve" on validation
+        tasks; "alike", the mean cosines of `likeness`.
+    """
+    names = ("ways", "iterations", "width", "test_tasks", "tasks")
+    settings = {name: getattr(args, name) for name in names}
+    path = BUILD / "reproduce" / f"inner_products_{arm}_{seed}_judged.pt"
+    if path.exists():
+        return load_checkpoint(path, settings)
+    if arm == "untrained":
+        found, curve = floor(seed, args), []
+        net = untrained(seed, args)
+        params = {k: p.detach() for k, p in net.named_parameters()}
+    else:
+        found, history = learn(arm, seed, args)
+        curve = [[i, round(v, 2)] for i, v in history.validation]
+        params = history.params
+    loss_fn = functional_loss(
+        CNN(args.ways, width=args.width), F.cross_entropy
+    )
+    with torch.no_grad():
+        alike = likeness(loss_fn, params, pairs(args)).mean(0)
+    state = {"accuracy": found, "curve": curve, "alike": alike}
+    save_checkpoint(path, state | {"settings": settings})
+    print(f"{arm}, seed {seed}: {found.mean():.2f}, {alike}", flush=True)
+    return state
 
 
 def starts(args: Namespace) -> dict[str, Params]:
@@ -319,23 +360,22 @@ def run(args: Namespace) -> None:
         for name, params in starts(args).items():
             rows += measure(params, args, name)
             print(f"{name} measured", flush=True)
-    means: dict[str, list[Tensor]] = {arm: [] for arm in ARMS}
     seeds = range(args.seed, args.seed + args.seeds)
-    for arm in ARMS:
-        for seed in seeds:
-            found, curve = learn(arm, seed, args)
-            means[arm].append(found.mean())
-            curves += [[arm, seed, *point] for point in curve]
-            rows.append(row(f"accuracy_{arm}_seed{seed}", found))
-    if args.seeds > 1:
-        floors = torch.stack([floor(seed, args).mean() for seed in seeds])
-        rows.append(row_of_trainings("accuracy_untrained", floors))
-        trained = {arm: torch.stack(found) for arm, found in means.items()}
-        for arm, values in trained.items():
-            rows.append(row_of_trainings(f"accuracy_{arm}", values))
-        for other in ARMS[1:]:
-            gap = trained["different"] - trained[other]
-            rows.append(row_of_trainings(f"different_minus_{other}", gap))
+    means = {}
+    for arm in ("untrained", *ARMS):
+        states = [judged(arm, seed, args) for seed in seeds]
+        for seed, state in zip(seeds, states):
+            curves += [[arm, seed, *point] for point in state["curve"]]
+        means[arm] = torch.stack([s["accuracy"].mean() for s in states])
+        within, across = torch.stack([s["alike"] for s in states], 1)
+        rows += [
+            row_of_trainings(f"accuracy_{arm}", means[arm]),
+            row_of_trainings(f"trained_{arm}_cosine_within", within, 3),
+            row_of_trainings(f"trained_{arm}_cosine_across", across, 3),
+        ]
+    for other in ARMS[1:]:
+        gap = means["different"] - means[other]
+        rows.append(row_of_trainings(f"different_minus_{other}", gap))
     path = write_result(
         "inner_products",
         settings={k: v for k, v in vars(args).items() if not callable(v)},

@@ -49,7 +49,7 @@ class GaussianPolicy(nn.Module):
 
 
 def log_prob(mean: Tensor, log_std: Tensor, actions: Tensor) -> Tensor:
-    """Log density of actions, *summed* over their dimensions.
+    """Log density of actions, summed over their dimensions.
 
     Args:
         mean: shape (..., actions).
