@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import grad, vjp
 
 from mamlkit import checks
-from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.inner import LossFn, Params, Rates, adapt
 from mamlkit.tasks import Batch, OverTasks, Tasks, map_tasks
 
 
@@ -145,7 +145,7 @@ def imaml_loss(
     tasks: Tasks,
     *,
     strength: float,
-    lr: float | Params,
+    lr: Rates,
     steps: int,
     cg_steps: int = 5,
     first_order: bool = False,

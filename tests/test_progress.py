@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from filelock import Timeout
 
+from mamlkit import paths
 from mamlkit.__main__ import main
 from mamlkit.exercises import (
     check,
@@ -104,6 +106,19 @@ def test_a_folder_that_cannot_be_written_is_one_line(reader, capsys):
     keep("3.1", "passed")
     said = capsys.readouterr().out
     assert said.startswith("Not remembered: ") and said.count("\n") == 1
+
+
+def test_a_file_that_stays_busy_is_one_line(
+    folder, reader, capsys, monkeypatch
+):
+    def busy(lock):
+        raise Timeout("lock")
+
+    monkeypatch.setattr(paths.FileLock, "acquire", busy)
+    keep("3.1", "passed")
+    said = capsys.readouterr().out
+    assert "another process has kept it for ten seconds" in said
+    assert "None" not in said
 
 
 def test_check_remembers_its_verdict(reader, monkeypatch):

@@ -579,6 +579,47 @@ def test_folded_code_says_what_it_is(source, tags, name):
     assert named.get("code_prompt_show") == name
 
 
+def test_figures_have_numbers_and_captions():
+    nb = nbformat.v4.new_notebook()
+    for source in ("# Figure: two < waves", "show(fig)", "# Figure: three"):
+        cell = nbformat.v4.new_code_cell(source)
+        cell.metadata["tags"] = ["hide-input"]
+        raw = {"image/png": png()}
+        about = {"image/png": {"alt": "a"}}
+        cell.outputs = [new_output("display_data", raw, metadata=about)]
+        nb.cells.append(cell)
+    page.make_page(nb, "03", str)
+    htmls = [cell.outputs[0].data["text/html"] for cell in nb.cells]
+    captions = [re.findall("<figcaption>(.*)</figcaption>", h) for h in htmls]
+    assert captions == [
+        ["<b>Figure 3.1.</b> Two &lt; waves."],
+        [],
+        ["<b>Figure 3.3.</b> Three."],
+    ]
+    folds = [cell.metadata["mystnb"]["code_prompt_show"] for cell in nb.cells]
+    assert folds == [
+        "Code of figure 3.1", "Code of the figure", "Code of figure 3.3"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("first", ["# Prediction 3a", "# What turned out for"])
+def test_code_of_questions_is_left_out(first):
+    nb = nbformat.v4.new_notebook()
+    cell = nbformat.v4.new_code_cell(f"{first} 3a\npredict()")
+    cell.metadata["tags"] = ["hide-input"]
+    nb.cells = [cell]
+    page.make_page(nb, "03", str)
+    assert nb.cells[0].metadata["tags"] == ["remove-input"]
+
+
+def test_names_in_tables_may_break_and_others_not():
+    name = '<code><span class="pre">rl.roll_out(x)</span></code>'
+    text = f"<p>{name}</p><td>a.b {name}</td>"
+    found = assemble._CELL.sub(assemble._with_breaks, text)
+    broken = name.replace("rl.roll_out(x)", "rl.<wbr>roll_<wbr>out(<wbr>x)")
+    assert found == f"<p>{name}</p><td>a.b {broken}</td>"
+
+
 def test_the_cover_is_the_tagged_picture_or_the_first():
     nb = nbformat.v4.new_notebook()
     for colour in ("red", "blue"):

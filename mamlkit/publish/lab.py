@@ -99,11 +99,14 @@ def sources(notebook: Path) -> str:
 
 def _beside(own: Path, record: dict[str, str]) -> Path:
     """Name the file for a new version: one that nobody has edited."""
-    for number in count(1):
-        new = own.with_suffix(f".new{number if number > 1 else ''}.ipynb")
-        if not new.exists() or sources(new) == record.get(new.name):
-            return new
-    raise AssertionError
+    names = (
+        own.with_suffix(f".new{n if n > 1 else ''}.ipynb") for n in count(1)
+    )
+    return next(
+        new
+        for new in names
+        if not new.exists() or sources(new) == record.get(new.name)
+    )
 
 
 def _record(folder: Path) -> dict[str, str]:

@@ -34,10 +34,11 @@ from mamlkit.reproduce import reptile, row, write_result
 from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.omniglot_settings import METHODS
+from mamlkit.reproduce.training import draw
 from mamlkit.reproduce.untrained import choose_rule, rule_walk
 from mamlkit.tasks import Batch, Tasks
 
-SHOTS, BATCH, STEPS = 10, 10, 5  # of Reptile's training
+SHOTS, BATCH = 10, 10  # of Reptile's training
 ARMS = ("different", "same", "whole")
 
 
@@ -197,7 +198,6 @@ def measure(
         rows of the result.
     """
     settings = {
-        "name": name,
         "ways": args.ways,
         "tasks": args.tasks,
         "alpha": args.alpha,
@@ -244,16 +244,6 @@ def untrained(seed: int, args: Namespace) -> CNN:
     )
 
 
-def drawn(split: str, n_tasks: int, ways: int) -> Tasks:
-    """Draw tasks to judge on, the same for all."""
-    return Episodes(load_omniglot(split), ways, rotations=True).sample(
-        n_tasks,
-        k_shot=1,
-        k_query=1,
-        generator=torch.Generator().manual_seed(1_000_001),
-    )
-
-
 def floor(seed: int, args: Namespace) -> Tensor:
     """Judge an untrained network with the rate and steps that suit it.
 
@@ -261,9 +251,10 @@ def floor(seed: int, args: Namespace) -> Tensor:
         accuracy on each test task, in percent.
     """
     net = untrained(seed, args)
-    rule = choose_rule(net, drawn("val", 200, args.ways), only_head=False)
+    task = Namespace(ways=args.ways, shots=1)
+    rule = choose_rule(net, draw("val", task, 200), only_head=False)
     walk = rule_walk(net, rule["lr"], only_head=False)
-    tasks = drawn("test", args.test_tasks, args.ways)
+    tasks = draw("test", task, args.test_tasks)
     return 100 * accuracies(net, walk, tasks, steps=rule["steps"])[:, -1]
 
 
@@ -278,7 +269,8 @@ def learn(arm: str, seed: int, args: Namespace) -> tuple[Tensor, History]:
 
     def judge(params, squares, split, n_tasks):
         walk = reptile.adam_walk(loss_fn, params, squares, lr=1e-3)
-        tasks = drawn(split, n_tasks, args.ways)
+        task = Namespace(ways=args.ways, shots=1)
+        tasks = draw(split, task, n_tasks)
         return 100 * accuracies(net, walk, tasks, steps=50)[:, -1]
 
     settings = Namespace(
