@@ -27,6 +27,18 @@ class _Parser(ArgumentParser):
     def error(self, message: str):
         self.exit(2, f"mamlkit: {message}\n")
 
+    def parse_args(self, args=None, namespace=None):
+        known, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            message = f"unrecognized arguments: {' '.join(unknown)}"
+            if getattr(known, "command", None) is _lab:
+                message += (
+                    " (lab opens one chapter; what is for JupyterLab follows "
+                    "--, as in mamlkit lab -- --no-browser)"
+                )
+            self.error(message)
+        return known
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command.
@@ -135,7 +147,10 @@ def _parser() -> ArgumentParser:
     )
     add("doctor", _doctor, "say what a report of a problem needs")
     render = add(
-        "render", _render, "store outputs in notebooks/", chapters="*"
+        "render",
+        _render,
+        "run chapters and store their outputs in notebooks/, over the old",
+        chapters="*",
     )
     render.add_argument(
         "--stale",

@@ -48,9 +48,9 @@ class TaskArrays:
         self.names = [*range(len(self.sizes))] if names is None else [*names]
         for part in _parts(self.x):
             _paired(part, self.y, self.names)
-        for part in (*_parts(self.x), self.y):
-            for name, group in zip(self.names, part):
-                checks.finite("task", name, group)
+        for of, whole in (("x, ", self.x), ("y, ", self.y)):
+            for part in _parts(whole):
+                checks.finite("task", self.names, part, of)
 
     @classmethod
     def from_groups(cls, x: Any, y: Any, groups: Any) -> "TaskArrays":
@@ -68,14 +68,16 @@ class TaskArrays:
                 the names are joined, as "F/3".
 
         Raises:
-            ValueError: their rows differ in number, a row has no group, or
-                not all are numbers.
+            ValueError: there are no rows, their numbers differ, a row has no
+                group, or not all are numbers.
         """
         rows = grouped(groups)
         count = sum(map(len, rows.values()))
 
         def cut(name: str, values: Any) -> list[Tensor]:
             values = numbers(name, values)
+            if not len(values):
+                raise ValueError(f"{name} has no rows")
             if len(values) != count:
                 raise ValueError(
                     f"x, y and groups must have as many rows, got "
@@ -111,6 +113,7 @@ class TaskArrays:
                 `k_shot + k_query` examples.
         """
         checks.counts(n_tasks, k_shot, k_query)
+        checks.source(generator)
         which = torch.randint(
             len(self.sizes), (n_tasks,), generator=generator,
             device=generator.device,
@@ -132,6 +135,7 @@ class TaskArrays:
             ValueError: as in `sample`.
         """
         checks.counts(len(self.sizes), k_shot, k_query)
+        checks.source(generator)
         every = torch.arange(len(self.sizes), device=generator.device)
         return self._draw(every, k_shot, k_query, generator)
 
@@ -157,7 +161,14 @@ def numbers(name: str, values: Any) -> Tensor:
     """Make a tensor of what NumPy can read; refuse what is not numbers."""
     if isinstance(values, Tensor):
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        shapes = {np.shape(value) for value in values}
+        raise ValueError(
+            f"{name} has examples of several shapes, {sorted(shapes)}: make "
+            "them alike, as pictures of one size"
+        ) from None
     # In a table of several kinds of numbers, pandas calls all of them objects.
     if array.dtype.kind == "O" and {*_kinds(values)} <= {*"biuf"}:
         array = values.to_numpy(dtype=float)

@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from mamlkit import inputs
+from mamlkit import inputs, rules
 from mamlkit.rates import PER_STEP, learned
 
 PARALLEL = nn.DataParallel | nn.parallel.DistributedDataParallel
@@ -121,7 +121,7 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
     if not fine:
         advice = "make them alike"
         if of == (*to, 1):
-            advice = "give y a last axis, y[..., None]"
+            advice = "give y a last axis, y[..., None] or table[['y']]"
         elif to == (*of, 1):
             advice = "take y's last axis away, y[..., 0]"
         raise ValueError(f"the model gives {of}, y is {to}: {advice}")
@@ -129,6 +129,11 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
 
 def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
     """Say of which label the model has no output, if there is one."""
+    if outputs.dim() == y.dim() + 1 and y.is_floating_point():
+        kind = str(y.dtype).removeprefix("torch.")
+        raise ValueError(
+            f"labels are {kind}, classes are whole numbers: y.long()"
+        ) from error
     if outputs.dim() != y.dim() + 1 or "bounds" not in str(error):
         return
     logits = outputs.shape[min(1, y.dim())]
@@ -185,6 +190,32 @@ def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
             raise ValueError(f"{name} must be >= 1, got {count}")
 
 
+def source(generator) -> None:
+    """Refuse a seed, or nothing, in place of a source of randomness."""
+    if not isinstance(generator, Generator):
+        raise ValueError(
+            "generator must be one of torch's, as "
+            f"torch.Generator().manual_seed(0), got {generator!r}"
+        )
+
+
+def rule(rule: Callable | None) -> None:
+    """Refuse what only makes a rule for the inner steps."""
+    for maker in (rules.adam, rules.momentum):
+        if rule is maker:
+            name = maker.__name__
+            raise ValueError(f"{name} makes a rule: pass {name}(), called")
+
+
+def tensor(values) -> None:
+    """Refuse numbers that are in no tensor."""
+    if not isinstance(values, Tensor):
+        raise ValueError(
+            "values must be a tensor, (tasks, ...): torch.as_tensor makes one "
+            f"of a {type(values).__name__}"
+        )
+
+
 def enough(
     kind: str, rows: str, names: Sequence, sizes: Tensor, k_shot: int,
     k_query: int,
@@ -192,33 +223,46 @@ def enough(
     """Refuse groups with fewer examples than are to be drawn of each."""
     few = [i for i, n in enumerate(sizes.tolist()) if n < k_shot + k_query]
     if few:
-        more = f" ({len(few) - 1} more have too few)" if few[1:] else ""
+        more = f" (and {len(few) - 1} more: too few)" if few[1:] else ""
         raise ValueError(
             f"{kind} {names[few[0]]!r} has {sizes[few[0]]} {rows}, {k_shot} "
             f"+ {k_query} wanted{more}: ask for fewer, or leave it out"
         )
 
 
-def examples(name: Any, group: Tensor) -> None:
-    """Refuse examples of a class that no model can take."""
-    if group.dtype == torch.uint8:
+def examples(names: Sequence, groups: Sequence[Tensor] | Tensor) -> None:
+    """Refuse examples of classes that no model can take."""
+    for name, group in zip(names, groups):
+        if group.dtype == torch.uint8:
+            raise ValueError(
+                f"class {name!r} holds bytes, which models do not take: make "
+                "them float, images / 255"
+            )
+    finite("class", names, groups)
+
+
+def finite(
+    kind: str, names: Sequence, groups: Sequence[Tensor] | Tensor, of: str = ""
+) -> None:
+    """Refuse gaps, and say where the first is and how many more have any."""
+    gaps = [i for i, group in enumerate(groups) if _has_gaps(group)]
+    if gaps:
+        first = groups[gaps[0]]
+        row, *column = (~first.isfinite()).nonzero()[0].tolist()
+        place = f"{of}row {row}"
+        place += f", column {column[0]}" if first.dim() == 2 else ""
+        more = f", and {len(gaps) - 1} more do" if gaps[1:] else ""
         raise ValueError(
-            f"class {name!r} holds bytes, which models do not take: make them "
-            "float, images / 255"
+            f"{kind} {names[gaps[0]]!r} holds numbers that are not finite (in "
+            f"{place}){more}: fill the gaps, or leave these rows out"
         )
-    finite("class", name, group)
 
 
-def finite(kind: str, name: Any, values: Tensor) -> None:
-    """Refuse gaps, and say whose they are."""
+def _has_gaps(values: Tensor) -> bool:
     if values.is_meta or not values.numel():
-        return
+        return False
     # NaN is both the least and the greatest of numbers that have one.
-    if not torch.stack(values.aminmax()).isfinite().all():
-        raise ValueError(
-            f"{kind} {name!r} holds numbers that are not finite: fill its "
-            "gaps, or leave these rows out"
-        )
+    return not torch.stack(values.aminmax()).isfinite().all()
 
 
 def frozen(params: dict) -> None:
@@ -428,11 +472,7 @@ def training(
                     f"the criterion's {name!r} requires grad, but is not "
                     "learned: make it a part of the model, or freeze it"
                 )
-    if not isinstance(generator, Generator):
-        raise ValueError(
-            "generator must be one of torch's, as "
-            f"torch.Generator().manual_seed(0), got {generator!r}"
-        )
+    source(generator)
     if not isinstance(meta_lr, Real) or not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
     if not isinstance(first_factor, Real):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mamlkit import checks, inputs
+from mamlkit.arrays import numbers
 from mamlkit.inner import Rates, adapt, functional_loss, of_part
 from mamlkit.rules import Rule
 from mamlkit.tasks import Batch
@@ -57,7 +58,7 @@ def adapted_model(
     device = next(module.parameters()).device
 
     def ours(values: Any) -> Tensor:
-        return torch.as_tensor(values, device=device)
+        return numbers("support", values).to(device)
 
     checks.one_task(support)
     support = Batch(inputs.each(ours, support.x), ours(support.y))

@@ -56,8 +56,7 @@ class Episodes:
                 f"n_way must be 2 to {len(images)}, the number of classes, "
                 f"got {self.n_way}"
             )
-        for name, group in zip(names, images):
-            checks.examples(name, group)
+        checks.examples(names, images)
         shape = tuple(images[0].shape[1:])
         if self.rotations and (len(shape) != 3 or shape[-1] != shape[-2]):
             raise ValueError(
@@ -89,6 +88,7 @@ class Episodes:
             ValueError: a count is below 1, or a class has too few examples.
         """
         checks.counts(n_tasks, k_shot, k_query)
+        checks.source(generator)
         checks.enough(
             "class", "examples", self.names, self.sizes, k_shot, k_query
         )

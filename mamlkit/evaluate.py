@@ -119,7 +119,7 @@ def mean_interval(
         (Student's t).
 
     Raises:
-        ValueError: fewer than two tasks or groups.
+        ValueError: fewer than two tasks or groups, or numbers in no tensor.
 
     Examples:
         >>> mean, half = mean_interval(torch.tensor([1.0, 3.0]))
@@ -130,6 +130,7 @@ def mean_interval(
         >>> mean.item(), round(half.item(), 2)
         (2.0, 12.71)
     """
+    checks.tensor(values)
     if groups is not None:
         return _grouped_interval(values, groups)
     if len(values) < 2:

@@ -119,6 +119,7 @@ def path(
 ) -> Iterator[Params]:
     """Go where `adapt` goes, by any rule: θ, and θ′ after each step."""
     checks.steps_and_lr(params, lr, steps)
+    checks.rule(rule)
     state = None
     yield params
     for i in range(steps):

@@ -125,6 +125,7 @@ def uniform(
     low: float, high: float, shape: tuple, generator: torch.Generator
 ) -> Tensor:
     """Draw from U[low, high) on the generator's device."""
+    checks.source(generator)
     unit = torch.rand(shape, generator=generator, device=generator.device)
     return low + (high - low) * unit
 
@@ -205,6 +206,7 @@ class Harmonics:
             ValueError: a count is below 1.
         """
         checks.counts(n_tasks, k_shot, k_query)
+        checks.source(generator)
         shape = (n_tasks, 1, 2)
         height = torch.randn(
             shape, generator=generator, device=generator.device

@@ -58,8 +58,8 @@ check("3.1", one_step)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """One more than there are cores: the browser's tests mostly wait."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: the browser's tests mostly wait."""
+    return (os.cpu_count() or 1) + 2
 
 
 class ByFile(LoadFileScheduling):

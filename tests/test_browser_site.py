@@ -404,7 +404,7 @@ def test_fingers_hit_what_they_mean(phone, built_site, name):
     opened.locator(".theme-switch-button:visible").tap()
     small = opened.evaluate(
         """[...document.querySelectorAll("summary, button, input, "
-            + ".numbers a, .turn a, .above-title a, .calls a")]
+            + ".chapter-numbers a, .turn a, .above-title a, .calls a")]
         .filter(e => !e.closest(".mamlkit-play"))
         .map(e => [e.getBoundingClientRect(), e.outerHTML.slice(0, 120)])
         .filter(([{ width, height }]) => width && height < 44)

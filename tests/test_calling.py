@@ -583,6 +583,16 @@ def test_x_of_another_type_and_labels_without_logits(over_tasks):
         judged(with_y(lambda y: y - 1))
 
 
+def test_labels_that_are_no_whole_numbers_say_so():
+    loss_fn = functional_loss(nn.Linear(3, 2), nn.CrossEntropyLoss())
+    params = {"weight": torch.zeros(2, 3), "bias": torch.zeros(2)}
+    batch = Batch(torch.zeros(4, 3), torch.zeros(4))
+    with pytest.raises(ValueError, match=r"labels are float32.*y\.long\(\)"):
+        loss_fn(params, batch)
+    with pytest.raises(ValueError, match=r"labels are float32.*y\.long\(\)"):
+        grad(loss_fn)(params, batch)
+
+
 def test_meta_train_says_that_x_holds_whole_numbers():
     whole = Tasks(*(Batch(x.long(), y) for x, y in tasks()))
     with pytest.raises(ValueError, match="x is torch.int64 and the model"):

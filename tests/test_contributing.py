@@ -2,6 +2,9 @@
 
 import ast
 import re
+import subprocess
+import sys
+from textwrap import indent
 from types import ModuleType
 
 import pytest
@@ -28,6 +31,7 @@ def as_the_text_says() -> str:
     )
     first, last = place.lineno - 1, place.end_lineno - 1
     assert lines[last] == ")\n", "the end of by_key's arguments"
+    exercise = indent(exercise, "    ")
     parts = *lines[:first], above, "\n\n", *lines[first:last], exercise
     return "".join([*parts, *lines[last:]])
 
@@ -57,6 +61,20 @@ def test_the_worked_exercise_comes_last_and_its_solution_passes(
     assert [*changed.EXERCISES][-1] == "5.9"
     exercise.check(exercise.right)
     compare(right_result(exercise, 0), exercise.by_hand())
+
+
+@pytest.mark.parametrize("command", ["check", "format --check"])
+def test_the_worked_exercise_is_in_the_project_s_style(command):
+    ruff = [sys.executable, "-m", "ruff", *command.split()]
+    where = ["--stdin-filename", "mamlkit/exercises/ch05.py", "-"]
+    done = subprocess.run(
+        [*ruff, *where],
+        input=as_the_text_says(),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_its_mistakes_are_told_what_they_are(exercise):

@@ -1,5 +1,7 @@
 """A module for one task: adapted, without a graph, and nobody else's."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -123,3 +125,15 @@ def test_examples_that_are_sequences_are_no_stack():
 
     one = Batch(torch.randn(6, 5, 3), torch.randn(6, 5, 1))
     assert adapted_model(Means(3, 1), one, **GIVEN)(one.x).shape == (6, 5, 1)
+
+
+def test_rows_that_may_not_be_written_are_taken_without_a_word(model, support):
+    arrays = [part.numpy() for part in support]
+    for array in arrays:
+        array.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = adapted_model(model, Batch(*arrays), **GIVEN)
+    right = adapted_model(model, support, **GIVEN)
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, right.state_dict()[name])

@@ -123,7 +123,18 @@ def test_the_same_seed_draws_the_same_tasks_and_images_stay(images):
     ("change", "settings", "message"),
     [
         (lambda x: (255 * x).byte(), {}, "class 0 holds bytes.* images / 255"),
-        (lambda x: x / 0, {}, "class 0 holds numbers that are not finite"),
+        (
+            lambda x: x / 0,
+            {},
+            r"class 0 .* finite \(in row 0\), and 29 more do",
+        ),
+        (
+            lambda x: [
+                [i[..., :n] for i, n in zip(c, (3, 4))] for c in x.numpy()
+            ],
+            {},
+            r"several shapes, .*\(1, 4, 4\)\]: make them alike",
+        ),
         (lambda x: x[..., :3], TURNED, r"square.* 4, 3.: use rotations=False"),
         (lambda x: x[:, :, 0], TURNED, r"\(channels, size, size\).* got"),
         (lambda x: x[0, 0, 0, 0], {}, r"begin with \(tasks, examples\)"),
@@ -142,7 +153,10 @@ def test_bad_images_are_refused(images, change, settings, message):
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ((1, 15, 6), r"class 0 has 20 examples, 15 \+ 6 wanted \(29 more"),
+        (
+            (1, 15, 6),
+            r"class 0 has 20 examples, 15 \+ 6 wanted \(and 29 more: too",
+        ),
         ((0, 1, 1), "n_tasks must be >= 1, got 0"),
         ((1, 0, 1), "k_shot must be >= 1, got 0"),
         ((1, 1, 0), "k_query must be >= 1, got 0"),

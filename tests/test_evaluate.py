@@ -159,3 +159,10 @@ def test_one_by_one_is_a_batch_of_support_and_one():
             torch.testing.assert_close(logits[i], by_hand)
         alone = one_by_one(model, params, support_x, x[:1])
     torch.testing.assert_close(alone[0], logits[0])
+
+
+@pytest.mark.parametrize("values", [[1.0, 2.0], np.array([1.0, 2.0])])
+@pytest.mark.parametrize("groups", [None, [0, 1]])
+def test_an_interval_is_one_of_a_tensor(values, groups):
+    with pytest.raises(ValueError, match="values must be a tensor.*as_tensor"):
+        mean_interval(values, groups)

@@ -104,7 +104,7 @@ def test_a_file_that_is_no_notebook_is_kept(course):
 
 
 def test_jupyterlab_opens_on_the_copy_of_the_chapter_named(
-    course, monkeypatch
+    course, monkeypatch, capsys
 ):
     chapters, mine = course
     monkeypatch.setattr(mamlkit_chapters, "NOTEBOOKS", chapters[0].parent)
@@ -121,6 +121,14 @@ def test_jupyterlab_opens_on_the_copy_of_the_chapter_named(
     copies = [mine / chapter.name for chapter in chapters]
     assert opened == [["-m", "jupyterlab", copy] for copy in copies]
     assert all(copy.exists() for copy in copies)
+    opened.clear()
+    for user in (0, 1000):
+        monkeypatch.setattr(
+            "os.geteuid", lambda user=user: user, raising=False
+        )
+        main(["lab", "--folder", str(mine)])
+        hint = "mamlkit lab -- --allow-root" in capsys.readouterr().out
+        assert hint == (user == 0)
     opened.clear()
     own = ["2", "--folder", str(mine), "--", "--no-browser", "--port", "9"]
     assert main(["lab", *own]) == 0

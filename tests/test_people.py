@@ -149,3 +149,10 @@ def test_strangers_in_capitals_are_asked_for_again(household):
         ValueError, match="Strangers: write strangers in small"
     ):
         load_people(household)
+
+
+def test_a_picture_too_large_to_be_unpacked_is_named(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.png", ramp())
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 28 * 28 // 3)
+    with pytest.raises(ValueError, match="a.png has too many points"):
+        read_picture(path)

@@ -149,3 +149,12 @@ def test_meta_train_takes_a_rule_and_its_checkpoint_knows_it(tmp_path):
 def test_rules_that_would_diverge_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("rule", [adam, momentum])
+def test_what_makes_a_rule_is_told_from_a_rule(rule):
+    net = MLP()
+    support = Batch(*(part[0] for part in waves(1).support))
+    loss_fn = functional_loss(net, F.mse_loss)
+    with pytest.raises(ValueError, match=rf"pass {rule.__name__}\(\)"):
+        adapt(params_of(net), loss_fn, support, lr=0.1, rule=rule)

@@ -133,7 +133,10 @@ def test_cell_that_takes_too_long_is_stopped(course, tmp_path, monkeypatch):
         ("run -p LR=1", "03_try_a_thing has no parameter LR: it declares"),
         ("run -p RATE", "-p RATE: give NAME=VALUE"),
         ("run -p =1", "-p =1: give NAME=VALUE"),
-        ("run {file}", "run a copy of your own with papermill"),
+        ("run {file}", "papermill {file} out.ipynb -p SCALE ci"),
+        ("run /no/03_try_a_thing.ipynb", "no such file: /no/03_try_a_thing"),
+        ("lab 03 04", "lab opens one chapter"),
+        ("lab --no-browser", "follows --, as in mamlkit lab -- --no-browser"),
         ("run -p RATE=fast", "strings are quoted"),
         ("run -p SEED=1", "SEED has its own flag: --seed"),
         ("run --out {file}/x", "" if os.name == "nt" else "Not a directory: "),
@@ -154,6 +157,7 @@ def test_mistake_is_one_line_and_nothing_runs(
     course("03_try_a_thing")
     (tmp_path / "file").touch()
     words = arguments.format(file=tmp_path / "file").split()
+    message = message.format(file=tmp_path / "file")
     try:
         code = main(words)
     except SystemExit as end:

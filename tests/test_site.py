@@ -594,12 +594,78 @@ def test_figures_have_numbers_and_captions():
     assert captions == [
         ["<b>Figure 3.1.</b> Two &lt; waves."],
         [],
-        ["<b>Figure 3.3.</b> Three."],
+        ["<b>Figure 3.2.</b> Three."],
     ]
     folds = [cell.metadata["mystnb"]["code_prompt_show"] for cell in nb.cells]
     assert folds == [
-        "Code of figure 3.1", "Code of the figure", "Code of figure 3.3"
+        "Code of figure 3.1", "Code of the figure", "Code of figure 3.2"
     ]  # fmt: skip
+
+
+def test_tables_have_numbers_of_their_own_and_captions_above():
+    nb = nbformat.v4.new_notebook()
+    numbers = {"text/html": '<table class="numbers"><tr></tr></table>'}
+    other = {"text/html": "<table><tr></tr></table>"}
+    for source, data in (
+        ("# Table: errors & rates", numbers),
+        ("# Figure: a wave", {"image/png": png()}),
+        ("# Table: no numbers", other),
+        ("show_table(head, rows)", numbers),
+        ("# Table: errors", numbers),
+    ):
+        cell = nbformat.v4.new_code_cell(source)
+        cell.metadata["tags"] = ["hide-input"]
+        about = {"image/png": {"alt": "a"}}
+        cell.outputs = [new_output("display_data", data, metadata=about)]
+        nb.cells.append(cell)
+    page.make_page(nb, "03", str)
+    htmls = [cell.outputs[0].data["text/html"] for cell in nb.cells]
+    captions = [re.findall("<figcaption>(.*)</figcaption>", h) for h in htmls]
+    assert captions == [
+        ["<b>Table 3.1.</b> Errors &amp; rates."],
+        ["<b>Figure 3.1.</b> A wave."],
+        [],
+        [],
+        ["<b>Table 3.2.</b> Errors."],
+    ]
+    assert htmls[0].index("figcaption") < htmls[0].index("<table")
+    folds = [cell.metadata["mystnb"]["code_prompt_show"] for cell in nb.cells]
+    assert folds == [
+        "Code of table 3.1",
+        "Code of figure 3.1",
+        "Code · Table: no numbers",
+        "Code",
+        "Code of table 3.2",
+    ]
+
+
+def test_what_is_played_with_has_no_number_and_a_cell_one_caption():
+    nb = nbformat.v4.new_notebook()
+    table = '<table class="numbers"><tr><th>%s</th></tr></table>'
+    play = {"image/png": png(), "text/html": "<div></div>"}
+    for source, datas in (
+        ("# Figure: a play", [play]),
+        ("# Table: twice", [{"text/plain": "a"},
+                            {"text/html": table % "10 steps"},
+                            {"text/html": table % "one step and then more"}]),
+        ("# Figure: a wave", [{"image/png": png()}]),
+    ):  # fmt: skip
+        cell = nbformat.v4.new_code_cell(source)
+        about = {"image/png": {"alt": "a"}}
+        cell.outputs = [
+            new_output("display_data", data, metadata=about) for data in datas
+        ]
+        nb.cells.append(cell)
+    page.make_page(nb, "03", str)
+    htmls = [
+        [output.data.get("text/html", "") for output in cell.outputs]
+        for cell in nb.cells
+    ]
+    captions = [re.findall("<b>(.*)</b>", "".join(html)) for html in htmls]
+    assert captions == [[], ["Table 3.1."], ["Figure 3.1."]]
+    assert "<b>Table 3.1.</b>" in htmls[1][1]
+    assert "10&nbsp;steps" in htmls[1][1]
+    assert "one step and then more" in htmls[1][2]
 
 
 @pytest.mark.parametrize("first", ["# Prediction 3a", "# What turned out for"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from mamlkit import (
+    Episodes,
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
@@ -272,3 +273,38 @@ def test_the_loop_takes_one_task_at_a_time():
     actual = map_tasks(fn, tasks, "loop")
     assert shapes == [((5, 1), (4, 1))] * 2
     torch.testing.assert_close(actual, tasks.query.y.sum((1, 2)))
+
+
+@pytest.mark.parametrize("family", [
+    Sinusoids(), Harmonics(), SinusoidsAndLines(),
+    Episodes(torch.rand(6, 4, 3)), TaskArrays([torch.rand(8, 2)] * 3,
+                                              [torch.rand(8, 1)] * 3),
+])  # fmt: skip
+@pytest.mark.parametrize("generator", [0, None])
+def test_a_seed_is_no_source_of_randomness(family, generator):
+    with pytest.raises(ValueError, match="generator must be one of torch's"):
+        family.sample(2, k_shot=1, k_query=1, generator=generator)
+
+
+def test_an_empty_table_says_so():
+    with pytest.raises(ValueError, match="x has no rows"):
+        TaskArrays.from_groups(torch.zeros(0, 3), torch.zeros(0, 1), [])
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ((0, (2, 1)), r"task 'b' .* \(in x, row 0, column 1\): fill"),
+        ((1, (3,)), r"task 'b' .* \(in y, row 1\): fill"),
+    ],
+)
+def test_a_gap_is_told_by_its_place(where, message):
+    part, place = where
+    arrays = torch.zeros(6, 3), torch.zeros(6)
+    arrays[part][place] = float("nan")
+    groups = ["a", "a", "b", "b", "c", "c"]
+    with pytest.raises(ValueError, match=message):
+        TaskArrays.from_groups(*arrays, groups)
+    arrays[part][4] = float("inf")
+    with pytest.raises(ValueError, match=r"\), and 1 more do: fill the gaps"):
+        TaskArrays.from_groups(*arrays, groups)

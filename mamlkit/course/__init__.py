@@ -43,6 +43,7 @@ try:
         forget_score,
         wilson_interval,
     )
+    from mamlkit.course.tables import show_table
     from mamlkit.course.waves import (
         draw_path,
         draw_support,
@@ -123,6 +124,7 @@ __all__ = [
     "report_claims",
     "reveal",
     "show",
+    "show_table",
     "solution",
     "student_interval",
     "use_theme",

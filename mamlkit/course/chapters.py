@@ -32,9 +32,12 @@ def find_chapters(names: Sequence[str] = ()) -> list[Path]:
         path = Path(name)
         if path.is_file() and path.resolve().parent != NOTEBOOKS:
             raise ValueError(
-                f"{name} is not a chapter in {NOTEBOOKS}: run a copy of your "
-                "own with papermill"
+                f"{name} is not a chapter in {NOTEBOOKS}: a copy of your own "
+                f"runs with papermill {name} out.ipynb -p SCALE ci"
             )
+        # From another folder notebooks/NN_….ipynb still is what it says.
+        if path.name != str(name) and not (NOTEBOOKS.parent / path).is_file():
+            raise ValueError(f"no such file: {name}")
         stem = path.name.removesuffix(".ipynb")
         matches = [p for p in paths if stem == p.stem]
         if stem.isdecimal():

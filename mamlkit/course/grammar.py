@@ -75,7 +75,7 @@ FLOORS = {
 
 #: The same for the parts of a task.
 PARTS = {
-    "support": Look("support", ORANGE, "o", "-"),
+    "support": Look("support", BLACK, "o", "-"),
     "query": Look("query", VIOLET, "s", "--"),
     "truth": Look("true", BLACK, "", "-"),
 }

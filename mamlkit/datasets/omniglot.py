@@ -10,6 +10,7 @@ import hashlib
 import io
 import random
 import re
+import sys
 import zipfile
 from pathlib import Path, PurePosixPath
 
@@ -65,6 +66,7 @@ def fetch(source: Path | None = None, *, cache: Path = CACHE) -> Path:
     parts = []
     for name, (md5, characters, digest) in ARCHIVES.items():
         path = Path(source) / name if source else _download(name, md5, cache)
+        print(f"reading {path} ...", file=sys.stderr, flush=True)
         drawings = read_archive(path, characters)
         if hashlib.sha256(np.packbits(drawings)).hexdigest() != digest:
             raise ValueError(

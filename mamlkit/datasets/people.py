@@ -25,6 +25,7 @@ def read_picture(path: str | Path) -> Tensor:
         ValueError: the file cannot be read as a picture, has 16 bits, or one
             tone.
     """
+    _check_points(path)
     try:
         with Image.open(path) as file:
             _check_depth(path, file)
@@ -68,6 +69,18 @@ def load_people(folder: str | Path, k_shot: int = 3) -> dict[str, Tensor]:
         for name, paths in files.items()
         if paths
     }
+
+
+def _check_points(path: str | Path) -> None:
+    """Refuse what is so large that Pillow takes it for an attack."""
+    try:
+        Image.open(path).close()
+    except Image.DecompressionBombError:
+        raise ValueError(
+            f"{path} has too many points: save a smaller copy"
+        ) from None
+    except (OSError, SyntaxError, ValueError):
+        return  # no picture at all, which is said where it is read
 
 
 def _check_depth(path, picture: Image.Image) -> None:

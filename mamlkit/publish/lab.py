@@ -6,6 +6,7 @@ versions of those that the learner has not edited; what was edited is kept.
 """
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from mamlkit.paths import replacing
 from mamlkit.publish.runner import own_kernel
 
 FOLDER = Path.home() / "mamlkit-course"
+ROOT_FLAG = "--allow-root"
 RECORD = ".copies.json"  # copy -> what its cells were when it was copied
 
 
@@ -45,6 +47,8 @@ def open_lab(
     for line in copy_chapters(find_chapters(), folder):
         print(line)
     print(f"Your copies are in {folder}.", flush=True)
+    if getattr(os, "geteuid", lambda: 1)() == 0 and ROOT_FLAG not in flags:
+        print(f"As root JupyterLab asks for more: mamlkit lab -- {ROOT_FLAG}")
     with own_kernel():
         command = [sys.executable, "-m", "jupyterlab", folder / wanted.name]
         command += flags

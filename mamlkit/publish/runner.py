@@ -25,7 +25,7 @@ from mamlkit.paths import BUILD
 from mamlkit.publish.report import Outcome, notes, table
 
 # Seconds a single cell may take.
-TIMEOUTS = dict(zip(SCALES, (60, 600, 4 * 3600)))
+TIMEOUTS = dict(zip(SCALES, (600, 600, 4 * 3600)))
 
 
 def parse_parameters(settings: Sequence[str]) -> dict[str, Any]:

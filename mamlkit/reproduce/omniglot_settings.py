@@ -100,8 +100,8 @@ COMMON = {
 # By method, for any task; then by (ways, shots).
 VARIANTS = {
     # Finn et al. 2017, App. A.1: 32 tasks of K queries a class (16 at 20
-    # ways), Adam's 1e-3, and so many steps at test. Theirs are 60,000
-    # iterations without a schedule.
+    # ways), Adam's 1e-3, one step in training and three at test (five and
+    # five at 20 ways). Theirs are 60,000 iterations without a schedule.
     "fixed": {
         "inner_lr": 2.0,
         "meta_lr": 1e-3,
@@ -141,6 +141,22 @@ VARIANTS = {
 }
 BY_TASK = {
     ("fixed", 5, 1): {"iterations": 8_000},
+    # As many iterations and tasks as the learned rates had here, and at 20
+    # ways and 1 shot as FOMAML and ANIL; with 5 shots an hour.
+    ("fixed", 5, 5): {"iterations": 4_000, "tasks": 8, "queries": 5},
+    ("fixed", 20, 1): {
+        "iterations": 8_000,
+        "tasks": 3,
+        "steps": 5,
+        "test_steps": 5,
+    },
+    ("fixed", 20, 5): {
+        "iterations": 2_400,
+        "tasks": 2,
+        "queries": 5,
+        "steps": 5,
+        "test_steps": 5,
+    },
     # At 20 ways a task has four times as many images, and with at most
     # three steps at test the third was still the best.
     ("fomaml", 20, 1): {"tasks": 3, "most_steps": 10},

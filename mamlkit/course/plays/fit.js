@@ -119,7 +119,7 @@ const STYLE_OF_FIT = `
 .scene { display: grid; gap: 6px 18px; }
 .zero { stroke: var(--rule); }
 .field { touch-action: pan-y; }
-.hidden { fill: none; stroke: var(--truth); stroke-width: 9; opacity: .28;
+.hidden { fill: none; stroke: var(--wave); stroke-width: 9; opacity: .28;
   stroke-linecap: round; }
 .curve { fill: none; stroke-width: 3; stroke-linejoin: round; }
 .point circle.body { fill: var(--ink); stroke: var(--paper);

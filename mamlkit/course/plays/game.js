@@ -280,7 +280,7 @@ function render({ model, el }) {
   wait("Start");
   const before = live ? [] : shelf().flatMap((game) => game.right);
   tell([strong(`${rounds} rounds, each timed.`), " All characters are " +
-    "invented. Press Start, then answer with a click or the keys 1 to 5."],
+    "invented. Press Start, then answer by tap, click or the keys 1 to 5."],
   before.length ? [`Your games so far: ${count(before)} right.`] : []);
   forget.hidden = !before.length;
   return () => {

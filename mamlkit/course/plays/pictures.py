@@ -133,7 +133,7 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
     styles["transformer"] = ":"
     drawn = [m for m in methods if "params" in m]
     for ax, steps in zip(axes, (0, 1, 10)):
-        ax.plot(grid, truth, color=COLOURS["truth"], lw=6, alpha=0.3)
+        ax.plot(grid, truth, color=COLOURS["wave"], lw=6, alpha=0.3)
         for method in drawn:
             if method["kind"] == "reader":
                 y = read(method, points, grid)
@@ -179,11 +179,11 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
 def show_figures(points: Tensor, returns: Tensor) -> None:
     """Picture a body's runs without a step and after one, from 0 to 5 s."""
     fig, axes = plt.subplots(
-        2, 2, figsize=(WIDE, 2.7), sharex=True, layout="constrained"
+        4, 1, figsize=(WIDE, 5.4), sharex=True, layout="constrained"
     )
     names, said = ("forward", "backward"), []
-    for column, steps in zip(axes.T, (0, 1)):
-        for i, ax in enumerate(column):
+    for i, pair in enumerate((axes[:2], axes[2:])):
+        for steps, ax in enumerate(pair):
             frames = points[steps, i, :101:20].numpy()
             for number, body in enumerate(frames):
                 look = {"alpha": 0.25 + 0.15 * number, "lw": 2}
@@ -198,8 +198,7 @@ def show_figures(points: Tensor, returns: Tensor) -> None:
             ax.axvline(0, color=BLACK, ls=":", lw=1)
             way = frames[-1, 3, 0] - frames[0, 3, 0]
             said.append(f"{names[i]} after {count} {way:.1f} m")
-    for ax in axes[1]:
-        ax.set_xlabel("metres from the start")
+    axes[3].set_xlabel("metres from the start")
     show(
         fig,
         alt="Stick figures of a half-cheetah, one each second for five "

@@ -9,11 +9,12 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from mamlkit.course.grammar import FLOORS, GREEN, METHODS, PINK
+from mamlkit.course.grammar import FLOORS, GREEN, GREY, METHODS, PINK
 
-# Methods look as in the figures. The truth is green, not black, as what a play
-# draws in the page's ink is what has been learned. Pages are light or dark, so
-# the browser shifts each colour until it can be seen there.
+# Methods look as in the figures, and a true wave is as grey. The place of its
+# task is green, as what a play draws in the page's ink is what was learned.
+# Pages are light or dark, so the browser shifts each colour until it can be
+# seen there.
 COLOURS = {
     "maml": METHODS["maml"].colour,
     "fomaml": METHODS["fomaml"].colour,
@@ -22,6 +23,7 @@ COLOURS = {
     "scratch": FLOORS["untrained"].colour,
     "transformer": METHODS["transformer"].colour,
     "truth": GREEN,
+    "wave": GREY,
     "gap": PINK,
 }
 

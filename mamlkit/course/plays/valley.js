@@ -226,7 +226,7 @@ const STYLE_OF_VALLEY = `
 .start { fill: none; stroke: var(--soft); stroke-width: 1.5;
   stroke-dasharray: 2 3; }
 .between { fill: var(--gap); opacity: .25; }
-.dots { fill: none; stroke: var(--truth); stroke-width: 5;
+.dots { fill: none; stroke: var(--ink); stroke-width: 5;
   stroke-linecap: round; }
 .key { display: flex; flex-wrap: wrap; gap: 0 16px; font-size: 13px;
   margin: 6px 0 8px; color: var(--soft); }

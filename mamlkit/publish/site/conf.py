@@ -58,5 +58,6 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-copybutton_selector = "div.highlight pre"
+# What runs, and not what was printed.
+copybutton_selector = ":not(.output) > div.highlight pre"
 copybutton_exclude = ".linenos"

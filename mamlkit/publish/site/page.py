@@ -24,6 +24,7 @@ _CHECK = re.compile(r"^check\(\s*[\"']([\d.]+)[\"']", re.M)
 _QUIZ = re.compile(r"^quiz\(\s*[\"'](\d+)[\"']", re.M)
 _ONLY_QUIZ = re.compile(r"quiz\([^()]*\)\s*")
 _PICTURES = {"image/png": "png", "image/svg+xml": "svg"}
+_NUMBERS = '<table class="numbers">'
 CARD = (560, 350)  # dots of a card's picture, two for each of the page
 
 
@@ -42,20 +43,17 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
         ValueError: a picture has no alt text.
     """
     files: Files = {}
-    cells, drawn = [], 0
+    cells, numbers = [], {"Figure": 0, "Table": 0}
     for cell in nb.cells:
         cells.append(cell)
         if cell.cell_type != "code":
             continue
         _fold_parameters(cell)
-        pictures = [
-            output
-            for output in cell.outputs
-            if _PICTURES.keys() & output.get("data", {}).keys()
-        ]
-        drawn += bool(pictures)
-        figure = f"{int(number)}.{drawn}" if pictures else ""
-        _name_fold(cell, figure)
+        kind = _kind(cell)
+        if kind:
+            numbers[kind] += 1
+        named = kind and f"{kind} {int(number)}.{numbers[kind]}"
+        _name_fold(cell, named)
         asked = _CHECK.search(cell.source)
         quiz = _QUIZ.search(cell.source)
         if quiz:
@@ -65,8 +63,10 @@ def make_page(nb: NotebookNode, number: str, inline: Inline) -> Files:
             cells.append(_markdown(_quiz(quiz[1], inline), f"quiz-{quiz[1]}"))
         else:
             cell.outputs = [
-                _page_output(output, files, number, _caption(cell, figure))
-                for output in cell.outputs
+                _page_output(output, files, number, caption)
+                for output, caption in zip(
+                    cell.outputs, _captions(cell, named)
+                )
                 if not asked or not _is_verdict(output)
             ]
         if asked:
@@ -112,16 +112,40 @@ def _fold_parameters(cell: NotebookNode) -> None:
         cell.metadata["tags"] = [*tags, "hide-input"]
 
 
-def _caption(cell: NotebookNode, figure: str) -> str:
-    """Caption a figure by its number and the comment above its code."""
-    comment = re.match(r"# Figure: (.*\S)", cell.source)
-    if not comment or not figure:
-        return ""
-    text = escape(comment[1][0].upper() + comment[1][1:])
-    return f"<figcaption><b>Figure {figure}.</b> {text}.</figcaption>"
+def _kind(cell: NotebookNode) -> str:
+    """Say whether a cell shows a "Figure" or a "Table" by its comment, or "".
+
+    What can be played with has no caption, and so no number.
+    """
+    comment = re.match(r"# (Figure|Table): ", cell.source)
+    shows = {
+        "Figure": lambda data: (
+            _PICTURES.keys() & data.keys() and "text/html" not in data
+        ),
+        "Table": lambda data: _NUMBERS in data.get("text/html", ""),
+    }
+    datas = [output.get("data", {}) for output in cell.outputs]
+    found = comment and any(map(shows[comment[1]], datas))
+    return comment[1] if found else ""
 
 
-def _name_fold(cell: NotebookNode, figure: str) -> None:
+def _captions(cell: NotebookNode, named: str) -> list[str]:
+    """Caption the first thing that a cell shows by number and comment."""
+    captions = [""] * len(cell.outputs)
+    if named:
+        kinds = [*_PICTURES] if named.startswith("Figure") else ["text/html"]
+        first = next(
+            number
+            for number, output in enumerate(cell.outputs)
+            if any(kind in output.get("data", {}) for kind in kinds)
+        )
+        text = re.match(r"# \w+: (.*\S)", cell.source)[1]
+        text = escape(text[0].upper() + text[1:])
+        captions[first] = f"<figcaption><b>{named}.</b> {text}.</figcaption>"
+    return captions
+
+
+def _name_fold(cell: NotebookNode, named: str) -> None:
     """Say on a cell's folded code what it is: best by its own comment."""
     tags = cell.metadata.get("tags", [])
     defined = re.findall(r"^(?:def|class) (\w+)", cell.source, re.M)
@@ -138,8 +162,8 @@ def _name_fold(cell: NotebookNode, figure: str) -> None:
     elif "parameters" in tags:
         names = re.findall(r"^(\w+) =", cell.source, re.M)
         name = f"Parameters · {', '.join(names)}"
-    elif figure and comment and comment[1].startswith("Figure: "):
-        name = f"Code of figure {figure}"
+    elif named and comment and comment[1].startswith(("Figure: ", "Table: ")):
+        name = f"Code of {named.lower()}"
     elif comment:
         name = f"Code · {comment[1]}"
     elif defined:
@@ -192,8 +216,18 @@ def _page_output(
                 f'alt="{escape(meta["alt"])}"{size} loading="lazy"></a>'
                 f"{caption}</figure>"
             )
-    if "<table" in data.get("text/html", ""):
-        return _html(scrolls(data["text/html"], "table of results"))
+    html = data.get("text/html", "")
+    if _NUMBERS in html:
+        # Short heads stay on one line.
+        html = re.sub(
+            r">([^<>]{1,12})</th>",
+            lambda head: f">{head[1].replace(' ', '&nbsp;')}</th>",
+            html,
+        )
+        table = scrolls(html, "table of results")
+        return _html(f'<figure class="tabled">{caption}{table}</figure>')
+    if "<table" in html:
+        return _html(scrolls(html, "table of results"))
     return output
 
 
