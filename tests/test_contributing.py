@@ -31,7 +31,7 @@ def as_the_text_says() -> str:
     )
     first, last = place.lineno - 1, place.end_lineno - 1
     assert lines[last] == ")\n", "the end of by_key's arguments"
-    exercise = indent(exercise, "    ")
+    exercise = indent(exercise, "    ").rstrip() + ",\n"
     parts = *lines[:first], above, "\n\n", *lines[first:last], exercise
     return "".join([*parts, *lines[last:]])
 
