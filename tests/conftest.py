@@ -34,9 +34,6 @@ SLOW = {
     "test_site",
 }
 
-# What would else be alone on its worker when all others are done.
-FIRST = ("test_browser_site", "test_notebooks", "test_browser_lab")
-
 TINY = {
     "title": "# Try a thing\n\nRead on: [top](#Try-a-thing).",
     "setup": """
@@ -61,17 +58,17 @@ check("3.1", one_step)
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
-    """Two more than there are cores: the browser's tests mostly wait."""
-    return (os.cpu_count() or 1) + 2
+    """One more than there are cores: the browser's tests mostly wait."""
+    return (os.cpu_count() or 1) + 1
 
 
 class ByFile(LoadFileScheduling):
-    """A file's tests share a worker; those that run chapters, a half."""
+    """A file's tests share a worker; a half of the chapters in JupyterLab."""
 
     def _split_scope(self, nodeid):
         file = super()._split_scope(nodeid)
-        chapter = re.search(r"test_(browser_lab|notebooks).*\[(\d\d)", nodeid)
-        return f"{file}@{int(chapter[2]) % 2}" if chapter else file
+        chapter = re.search(r"test_browser_lab.*\[(\d\d)", nodeid)
+        return f"{file}@{int(chapter[1]) % 2}" if chapter else file
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -80,8 +77,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the slow ones; begin with those that take longest."""
-    items.sort(key=lambda item: (*FIRST, item.path.stem).index(item.path.stem))
+    """Mark the slow ones."""
     for item in items:
         name = item.path.stem
         if name in SLOW or name.startswith(("test_browser", "test_reproduce")):
