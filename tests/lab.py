@@ -195,12 +195,3 @@ def cell(page: Page, index: int) -> Locator:
     """A cell of the notebook in front, scrolled to and active."""
     page.evaluate("index => course.cell(index)", index)
     return front(page).locator(f".jp-Cell[data-windowed-list-index='{index}']")
-
-
-def resting_box(locator):
-    """Say where a thing is, once what is above it has stopped to grow."""
-    box = None
-    while box != (now := locator.bounding_box()):
-        box = now
-        locator.page.wait_for_timeout(300)
-    return box

@@ -232,7 +232,7 @@ def test_drawing_on_a_pad_changes_the_answer(page, chapter):
     for pad in answer.locator(paper).all():
         before = picture.get_attribute("src")
         pad.scroll_into_view_if_needed()
-        box = lab.resting_box(pad)
+        box = pad.bounding_box()
         # A zigzag, which no ready-made drawing is.
         for number, (x, y) in enumerate(
             [(0.2, 0.2), (0.8, 0.3), (0.2, 0.6), (0.8, 0.8)]

@@ -579,16 +579,24 @@ def test_folded_code_says_what_it_is(source, tags, name):
     assert named.get("code_prompt_show") == name
 
 
-def test_figures_have_numbers_and_captions():
+def page_of(cells):
+    """Make a page of folded cells, each (source, *what it displays)."""
     nb = nbformat.v4.new_notebook()
-    for source in ("# Figure: two < waves", "show(fig)", "# Figure: three"):
+    about = {"image/png": {"alt": "a"}}
+    for source, *datas in cells:
         cell = nbformat.v4.new_code_cell(source)
         cell.metadata["tags"] = ["hide-input"]
-        raw = {"image/png": png()}
-        about = {"image/png": {"alt": "a"}}
-        cell.outputs = [new_output("display_data", raw, metadata=about)]
+        cell.outputs = [
+            new_output("display_data", data, metadata=about) for data in datas
+        ]
         nb.cells.append(cell)
     page.make_page(nb, "03", str)
+    return nb
+
+
+def test_figures_have_numbers_and_captions():
+    sources = "# Figure: two < waves", "show(fig)", "# Figure: three"
+    nb = page_of((source, {"image/png": png()}) for source in sources)
     htmls = [cell.outputs[0].data["text/html"] for cell in nb.cells]
     captions = [re.findall("<figcaption>(.*)</figcaption>", h) for h in htmls]
     assert captions == [
@@ -603,22 +611,15 @@ def test_figures_have_numbers_and_captions():
 
 
 def test_tables_have_numbers_of_their_own_and_captions_above():
-    nb = nbformat.v4.new_notebook()
     numbers = {"text/html": '<table class="numbers"><tr></tr></table>'}
     other = {"text/html": "<table><tr></tr></table>"}
-    for source, data in (
+    nb = page_of([
         ("# Table: errors & rates", numbers),
         ("# Figure: a wave", {"image/png": png()}),
         ("# Table: no numbers", other),
         ("show_table(head, rows)", numbers),
         ("# Table: errors", numbers),
-    ):
-        cell = nbformat.v4.new_code_cell(source)
-        cell.metadata["tags"] = ["hide-input"]
-        about = {"image/png": {"alt": "a"}}
-        cell.outputs = [new_output("display_data", data, metadata=about)]
-        nb.cells.append(cell)
-    page.make_page(nb, "03", str)
+    ])  # fmt: skip
     htmls = [cell.outputs[0].data["text/html"] for cell in nb.cells]
     captions = [re.findall("<figcaption>(.*)</figcaption>", h) for h in htmls]
     assert captions == [
@@ -640,23 +641,15 @@ def test_tables_have_numbers_of_their_own_and_captions_above():
 
 
 def test_what_is_played_with_has_no_number_and_a_cell_one_caption():
-    nb = nbformat.v4.new_notebook()
     table = '<table class="numbers"><tr><th>%s</th></tr></table>'
-    play = {"image/png": png(), "text/html": "<div></div>"}
-    for source, datas in (
-        ("# Figure: a play", [play]),
-        ("# Table: twice", [{"text/plain": "a"},
-                            {"text/html": table % "10 steps"},
-                            {"text/html": table % "one step and then more"}]),
-        ("# Figure: a wave", [{"image/png": png()}]),
-    ):  # fmt: skip
-        cell = nbformat.v4.new_code_cell(source)
-        about = {"image/png": {"alt": "a"}}
-        cell.outputs = [
-            new_output("display_data", data, metadata=about) for data in datas
-        ]
-        nb.cells.append(cell)
-    page.make_page(nb, "03", str)
+    nb = page_of([
+        ("# Figure: a play",
+         {"image/png": png(), "text/html": "<div></div>"}),
+        ("# Table: twice", {"text/plain": "a"},
+         {"text/html": table % "10 steps"},
+         {"text/html": table % "one step and then more"}),
+        ("# Figure: a wave", {"image/png": png()}),
+    ])  # fmt: skip
     htmls = [
         [output.data.get("text/html", "") for output in cell.outputs]
         for cell in nb.cells

@@ -141,8 +141,8 @@ VARIANTS = {
 }
 BY_TASK = {
     ("fixed", 5, 1): {"iterations": 8_000},
-    # As many iterations and tasks as the learned rates had here, and at 20
-    # ways and 1 shot as FOMAML and ANIL; with 5 shots an hour.
+    # Those after the first have not been run to their end: as many iterations
+    # and tasks as the learned rates, or as FOMAML and ANIL; or an hour's.
     ("fixed", 5, 5): {"iterations": 4_000, "tasks": 8, "queries": 5},
     ("fixed", 20, 1): {
         "iterations": 8_000,
