@@ -135,7 +135,8 @@ def run(tmp_path, monkeypatch):
         return torch.rand(sizes[split], 20, 1, 28, 28, generator=generator)
 
     monkeypatch.setattr(training, "load_omniglot", load)
-    monkeypatch.setattr(training, "BUILD", tmp_path / "build")
+    for module in (training, omniglot):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
     # Few tasks to choose on: these networks learn nothing.
     monkeypatch.setattr(omniglot, "CHOOSE_ON", 80)
@@ -304,6 +305,30 @@ def test_the_floor_alone_is_that_of_a_training(run):
     beside = run("--model", "mlp", "--method", "fixed", "--queries", "1")
     assert alone["rows"] == [beside["rows"][-1]]
     assert alone["settings"]["untrained"] == beside["settings"]["untrained"]
+
+
+def test_a_floor_that_was_broken_off_goes_on(run, monkeypatch):
+    flags = "--model mlp --floor --test-tasks 150".split()
+    whole = run(*flags)["rows"]
+    judged, asked = untrained.accuracies, []
+    left = iter(range(3))  # two rates and the first hundred tasks
+
+    def until_killed(*args, **kwargs):
+        asked.append(args)
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return judged(*args, **kwargs)
+
+    monkeypatch.setattr(untrained, "accuracies", until_killed)
+    kept = omniglot.BUILD / "reproduce"
+    (kept / "omniglot_untrained_mlp_5way_1shot_floor.pt").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        run(*flags)
+    left = iter(range(9))
+    asked.clear()
+    assert run(*flags)["rows"] == whole and len(asked) == 1
+    with pytest.raises(ValueError, match="test_tasks 150 there, 4 here"):
+        run("--model", "mlp", "--floor")
 
 
 def test_the_pace_is_the_time_of_an_iteration(run, monkeypatch):

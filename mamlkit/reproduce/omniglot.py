@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mamlkit.checkpoint import save_checkpoint
 from mamlkit.outer import History
-from mamlkit.paths import CHECKPOINTS
+from mamlkit.paths import BUILD, CHECKPOINTS
 from mamlkit.reproduce import read_result, row, write_result
 from mamlkit.reproduce.judge import Walk, accuracies
 from mamlkit.reproduce.methods import walk_of
@@ -38,7 +38,12 @@ from mamlkit.reproduce.omniglot_settings import (
     VARIANTS,
 )
 from mamlkit.reproduce.training import build, draw, pace, train
-from mamlkit.reproduce.untrained import choose_rule, rule_walk
+from mamlkit.reproduce.untrained import (
+    Known,
+    choose_rule,
+    judge_in_parts,
+    rule_walk,
+)
 from mamlkit.tasks import Batch, Tasks
 
 CHOOSE_ON = 8_000  # validation queries, at 1 shot, that choose the steps
@@ -211,11 +216,17 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
     net = build(args.model, args.ways, args.width)
     tasks = draw("val", args, CHOOSE_FLOOR_ON // args.ways)
     only_head = args.method == "anil"
-    rule = choose_rule(net, tasks, only_head=only_head)
+    names = ("model", "ways", "shots", "width", "seed", "test_tasks")
+    known = Known(
+        BUILD / "reproduce" / f"{args.name}_floor.pt",
+        only_head=only_head,
+        **{name: getattr(args, name) for name in names},
+    )
+    rule = choose_rule(net, tasks, only_head=only_head, known=known)
     test = draw("test", args, args.test_tasks)
     walk = rule_walk(net, rule["lr"], only_head=only_head)
-    found = 100 * accuracies(net, walk, test, steps=rule["steps"])
-    return row("untrained_accuracy", found[:, -1]), rule
+    found = judge_in_parts(net, walk, test, known, steps=rule["steps"])
+    return row("untrained_accuracy", 100 * found), rule
 
 
 def run(args: Namespace) -> None:

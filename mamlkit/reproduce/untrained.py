@@ -1,14 +1,19 @@
 """The floor of every accuracy: an untrained network, adapted at its best."""
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.inner import functional_loss
 from mamlkit.reproduce.judge import Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_only
-from mamlkit.tasks import Tasks
+from mamlkit.tasks import Tasks, cut
 
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # of the mean loss
 STEPS = 40
@@ -27,8 +32,51 @@ def rule_walk(net: nn.Module, lr: float, *, only_head: bool) -> Walk:
     return descent(functional_loss(net, F.cross_entropy), params, rates)
 
 
+class Known:
+    """What was found of a rule so far, for a run that begins again.
+
+    Args:
+        path: the file; None: nothing is kept.
+        **settings: what all that is in the file must come from.
+    """
+
+    def __init__(self, path: Path | None = None, **settings: Any) -> None:
+        settings |= {"rates": [*RATES], "steps": STEPS}
+        self.path, self.state = path, {"settings": settings}
+        if path and path.exists():
+            self.state = load_checkpoint(path, settings)
+
+    def __call__(self, key: str, find: Callable[[], Tensor]) -> Tensor:
+        """Give what is known as `key`; if nothing is, find and keep it."""
+        if key not in self.state:
+            self.state[key] = find()
+            if self.path:
+                save_checkpoint(self.path, self.state)
+        return self.state[key]
+
+
+def judge_in_parts(
+    net: nn.Module, walk: Walk, tasks: Tasks, known: Known, *, steps: int
+) -> Tensor:
+    """Judge after the last step; what is found of 100 tasks is kept.
+
+    Returns:
+        in [0, 1], shape (tasks,).
+    """
+    parts = []
+    for i in range(0, len(tasks.support.y), 100):
+        part = cut(tasks, i, i + 100)
+        judge = partial(accuracies, net, walk, part, steps=steps)
+        parts.append(known(f"tasks from {i}", judge)[:, -1])
+    return torch.cat(parts)
+
+
 def choose_rule(
-    net: nn.Module, tasks: Tasks, *, only_head: bool
+    net: nn.Module,
+    tasks: Tasks,
+    *,
+    only_head: bool,
+    known: Known | None = None,
 ) -> dict[str, Any]:
     """Choose rate and steps for an untrained network.
 
@@ -36,15 +84,18 @@ def choose_rule(
         net: as it was made.
         tasks: of validation characters.
         only_head: as in `rule_walk`.
+        known: what was found of each rate.
 
     Returns:
         "lr" and "steps", the smallest of those that are best to a tenth of a
         percent, and in "tried", by rate, the best percentage and its steps.
     """
     tried, best, rates = {}, (-1.0, 0.0, 0), [*RATES]
+    known = known or Known()
     for lr in rates:  # which grows at its end, while the largest is best
         walk = rule_walk(net, lr, only_head=only_head)
-        means = accuracies(net, walk, tasks, steps=STEPS).mean(0)
+        judge = partial(accuracies, net, walk, tasks, steps=STEPS)
+        means = known(f"rate {lr}", judge).mean(0)
         percents = [round(p, 1) for p in (100 * means).tolist()]
         most = max(percents)
         tried[str(lr)] = [most, percents.index(most)]
