@@ -4,6 +4,7 @@ import ast
 import math
 import re
 from pathlib import Path
+from symtable import symtable
 
 from mamlkit.course.chapters import (
     code_cells,
@@ -87,7 +88,7 @@ def form_faults(path: Path) -> list[str]:
                 faults.append(f"cell {number} is wider than {MAX_COLUMNS}")
     faults += prose_faults(nb, path) + fold_faults(nb)
     faults += budget_faults(nb, path) + prediction_faults(nb, path)
-    return faults + output_faults(nb)
+    return faults + output_faults(nb) + name_faults(nb)
 
 
 def has_tag(cell, tag: str) -> bool:
@@ -108,6 +109,53 @@ def output_faults(nb) -> list[str]:
                     f"{MAX_PICTURE}: make it WIDE inches"
                 )
     return faults
+
+
+def name_faults(nb) -> list[str]:
+    """List names that get another value though an earlier function reads them.
+
+    Such a function is called again by a widget, or by a reader who goes back.
+    """
+    faults, known, read_by = [], set(), {}
+    for number, cell in enumerate(nb.cells):
+        if cell.cell_type != "code":
+            continue
+        tree = _Lasting().visit(ast.parse(cell.source))
+        table = symtable(ast.unparse(tree), "", "exec")
+        given = {s.get_name() for s in table.get_symbols() if s.is_assigned()}
+        faults += [
+            f"cell {number} gives {name} another value, which a function of "
+            f"cell {read_by[name]} reads"
+            for name in sorted(given & known & read_by.keys())
+        ]
+        known |= given
+        for name in globals_read_later(table):
+            read_by.setdefault(name, number)
+    return faults
+
+
+class _Lasting(ast.NodeTransformer):
+    """Leave out what adds to a value, and functions called on the spot."""
+
+    def visit_AugAssign(self, node):
+        return ast.copy_location(ast.Expr(node.value), node)
+
+    def visit_keyword(self, node):
+        return None if node.arg == "key" else self.generic_visit(node)
+
+
+def globals_read_later(table, inside: bool = False) -> set[str]:
+    """Names of the module that its functions read when they are called."""
+    at_once = ("listcomp", "setcomp", "dictcomp", "genexpr")
+    names = set()
+    for child in table.get_children():
+        later = child.get_type() == "function"
+        later = inside or later and child.get_name() not in at_once
+        if later:
+            symbols = child.get_symbols()
+            names |= {s.get_name() for s in symbols if s.is_global()}
+        names |= globals_read_later(child, later)
+    return names
 
 
 def fold_faults(nb) -> list[str]:

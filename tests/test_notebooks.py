@@ -359,6 +359,38 @@ def new_form(make_chapter):
     return faults
 
 
+def read_by_a_function(*sources):
+    """Replace what a chapter shows by cells that come one after another."""
+
+    def edit(cells):
+        for key, source in zip(("work", "copy-me", "loose"), sources):
+            cells[key].source = source
+
+    return edit
+
+
+OWN = "def f():\n    return [a for _ in b]"
+
+
+@pytest.mark.parametrize(
+    ("sources", "faults"),
+    [
+        (("a = b = 1", OWN, "a = 2"), 1),
+        (("a = b = 1", OWN, "for b in range(2): a = 2"), 2),
+        (("a = b = 1", "g = lambda: a", "def a(): pass"), 1),
+        (("a = b = 1", OWN, "a += 2"), 0),
+        (("a = b = 1", OWN, "from math import e as a"), 0),
+        (("a = b = 1", OWN, "print([a for a in (1, 2)])"), 0),
+        (("a = b = 1", "c = max((1,), key=lambda i: a)", "a = 2"), 0),
+        (("b = 1", OWN, "a = 2"), 0),
+        (("a = b = 1", "c = [a for _ in (1, 2)]", "a = 2"), 0),
+    ],
+)
+def test_no_name_that_a_function_reads_changes(new_form, sources, faults):
+    found = new_form(read_by_a_function(*sources))
+    assert len([f for f in found if "another value" in f]) == faults, found
+
+
 def test_new_form_has_no_fault(new_form):
     assert new_form() == []
 
