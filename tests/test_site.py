@@ -161,7 +161,8 @@ def count_formulas(nb):
             MarkdownWithMath(renderer=Counting(escape=False)).render(
                 cell.source
             )
-    return len(found)
+    # Of a line with several, each is drawn by itself.
+    return sum(1 + latex.count("\\qquad") for latex in found)
 
 
 @each_chapter
@@ -351,9 +352,9 @@ Go [on](04_try_more.ipynb#Try-more) or to [the paper](https://arxiv.org).
 
 ## A *second* thing
 
-Here $w' = -1$, and
+Here $w' = 1 - 2$, and
 
-$$\\sum_{i=1}^n x_i$$
+$$\\sum_{i=1}^n x_i, \\qquad x_i = a - b$$
 
 See [above](#A-second-thing).
 """
@@ -438,6 +439,9 @@ def test_a_page_shows_what_the_chapter_shows(quick_hero, course):
     assert "a &lt; b" in text and PLAY in text
     assert "Show the output" in shown.text and "Show the figure" in shown.text
     assert '<strong>Q</strong> <span class="katex">' in text
+    # A line may end behind an equals sign; in the text, not behind a minus.
+    assert len(shown.of("span", "katex-base")) == 2 + (1 + 3) + 1
+    assert len(shown.of("span", "katex-display")) == 2
     # The comma stays with the formula before it.
     assert '<span class="after">,</span></span></span></span> and' in text
     assert shown.of("div", "scroll")[0]["tabindex"] == "0"

@@ -11,6 +11,11 @@ from mamlkit.publish.site.api import in_rst
 
 _SIGN = re.compile(r"[.,;:!?)\]’”%]+")
 _ENDS = "</span>" * 3  # of a formula's last part, and of what holds all parts
+# A line may end behind the sign of an operation, as in 1 + 2, and need not.
+_OPERATION = re.compile(
+    r'(<span class="mbin">[^<]*</span><span class="mspace" [^>]*></span>)'
+    r'</span><span class="katex-base">'
+)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
@@ -62,11 +67,16 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 
 
 def _draw(translator: Any, node: nodes.Node, block: bool) -> None:
+    draw, latex = translator.config.mamlkit_draw, node.astext().strip()
+    # On a narrow page, formulas that share a line stand below one another.
+    parts = re.split(r"\s*\\qquad\s*", latex) if block else [latex]
     try:
-        html = translator.config.mamlkit_draw(node.astext().strip(), block)
+        html = "".join(draw(part, block) for part in parts)
     except ValueError as fault:
         page = translator.builder.current_docname
         raise SphinxError(f"{page}: {fault}") from None
+    if not block:
+        html = _OPERATION.sub(r"\1", html)
     if "sign" in node:
         # Within the formula's last part, which no line break divides.
         inside = html.removesuffix(_ENDS)
