@@ -439,8 +439,8 @@ def test_a_page_shows_what_the_chapter_shows(quick_hero, course):
     assert "a &lt; b" in text and PLAY in text
     assert "Show the output" in shown.text and "Show the figure" in shown.text
     assert '<strong>Q</strong> <span class="katex">' in text
-    # A line may end behind an equals sign; in the text, not behind a minus.
-    assert len(shown.of("span", "katex-base")) == 2 + (1 + 3) + 1
+    # A line may end behind an equals sign, but not behind a minus.
+    assert len(shown.of("span", "katex-base")) == 2 + (1 + 2) + 1
     assert len(shown.of("span", "katex-display")) == 2
     # The comma stays with the formula before it.
     assert '<span class="after">,</span></span></span></span> and' in text

@@ -75,8 +75,7 @@ def _draw(translator: Any, node: nodes.Node, block: bool) -> None:
     except ValueError as fault:
         page = translator.builder.current_docname
         raise SphinxError(f"{page}: {fault}") from None
-    if not block:
-        html = _OPERATION.sub(r"\1", html)
+    html = _OPERATION.sub(r"\1", html)
     if "sign" in node:
         # Within the formula's last part, which no line break divides.
         inside = html.removesuffix(_ENDS)
