@@ -4,6 +4,7 @@ Every mistake in its arguments is one line and exit code 2, before anything
 runs. Heavy imports wait until a command needs them.
 """
 
+import os
 import sys
 from argparse import REMAINDER, ArgumentParser, Namespace
 from importlib import import_module
@@ -49,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         exit code: 0 when all is well, 1 when a chapter or a claim failed,
         2 for a mistake in the arguments or a package that is missing, 130
-        when interrupted.
+        when interrupted, 141 when nobody reads the output any more.
     """
     for stream in (sys.stdout, sys.stderr):
         # A console that cannot write a character shows its number.
@@ -62,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if args.reads_chapters:
             _in_a_checkout("chapters are not part of it")
-        return args.command(args) or 0
+        code = args.command(args) or 0
+        sys.stdout.flush()
+        return code
     except (JSONDecodeError, UnicodeError):
         raise  # not what was asked for is wrong, but a file of ours
     except ValueError as fault:
@@ -78,6 +81,11 @@ def main(argv: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+    except BrokenPipeError:
+        # Who read along has seen enough, as `head` has. What is still to be
+        # written at the end goes nowhere, or Python would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as fault:
         what = fault.strerror or str(fault)
         where = f": {fault.filename}" if fault.filename else ""

@@ -70,10 +70,23 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
     last = results_table(tmp_path).splitlines()[-1]
     assert last.endswith("| 98.7 ± 0.4 | 98.00 ± 0.50 |  | 95.50 | 9 |")
     (tmp_path / "omniglot_untrained_5way_1shot.json").write_text(
-        '{"rows": [{"name": "untrained_accuracy", "value": 60.5}]}'
+        '{"rows": [{"name": "untrained_accuracy", "value": 60.5, "n": 200}]}'
     )
     last = results_table(tmp_path).splitlines()[-1]
     assert last.endswith("| 98.00 ± 0.50 | 60.50 | 95.50 | 9 |")
+    # Of two floors of one setting, the one on more tasks.
+    (tmp_path / "omniglot_fomaml_5way_1shot.json").write_text(
+        '{"rows": [{"name": "untrained_accuracy", "value": 61, "n": 900}]}'
+    )
+    last = results_table(tmp_path).splitlines()[-1]
+    assert last.endswith("| 98.00 ± 0.50 | 61.00 | 95.50 | 9 |")
+    (tmp_path / "in_context.json").write_text(
+        '{"rows": [{"name": "maml_mse_5shot_after_1", "value": 0.6, '
+        '"interval": 0.1, "n": 500, "trainings": 5, "paper": null}, '
+        '{"name": "untrained_mse_5shot_after_1", "value": 4, "n": 500}]}'
+    )
+    five = results_table(tmp_path).splitlines()[3]
+    assert five.endswith("|  | 0.60 ± 0.10 | 4.00 |  | 5 trainings × 500 |")
     (tmp_path / "navigation.json").write_text(
         '{"rows": [{"name": "return_after_1", "value": -2, "interval": 0.5, '
         '"n": 3, "tasks": 40, "seeds": [-1, -2, -3], "paper": -3.2}]}'

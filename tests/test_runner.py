@@ -2,6 +2,7 @@ import io
 import json
 import logging
 import os
+import subprocess
 import sys
 
 import nbformat
@@ -9,6 +10,7 @@ import pytest
 
 from mamlkit.__main__ import main
 from mamlkit.course import chapters
+from mamlkit.paths import ROOT
 from mamlkit.publish import runner, verdicts
 
 # A chapter without heavy imports, for runs that are about the runner.
@@ -252,6 +254,15 @@ def test_reproduce_passes_its_flags_on(monkeypatch):
     main("reproduce sinusoid --seed 3 --iterations 7".split())
     assert [args.seed for args in seen] == [0, 3]
     assert seen[1].iterations == 7
+
+
+def test_who_reads_no_further_hears_no_complaint(tmp_path):
+    command = [sys.executable, "-m", "mamlkit", "progress"]
+    where = {"cwd": ROOT, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **where) as asked:
+        asked.stdout.close()
+        assert asked.stderr.read() == b""
+    assert asked.returncode == 141
 
 
 def test_ctrl_c_ends_in_one_line(course, monkeypatch, capsys):

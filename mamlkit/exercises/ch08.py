@@ -497,9 +497,9 @@ QUIZ = (
     ask(
         "Meta-SGD's α of one entry has become very small. What does that say?",
         (
-            "Support and query gradient of the entry hardly agree, so moving "
-            "it does not help new examples.",
-            "α grows with the product of the two gradients.",
+            "A longer step of this entry would not lower the query loss: the "
+            "gradients disagree, or the loss is steep there.",
+            "In section 4 the steep entry got the small rate, and needed it.",
         ),
         (
             "The entry is useless and can be removed.",

@@ -327,9 +327,9 @@ QUIZ = (
             "A start learned from the thousand, and gradient steps on the "
             "device as points come in.",
             "Points keep coming, and machines age out of the family that was "
-            "trained on: with fifty points gradient steps went on there. "
-            "Beside it, fine-tuning of a pretrained network, with its own "
-            "rate.",
+            "trained on: with fifty points gradient steps went on there, at "
+            "rates chosen there. Beside it, fine-tuning of a pretrained "
+            "network: with many points it may catch up.",
         ),
         (
             "A large transformer that reads the whole year as its prompt.",

@@ -23,6 +23,14 @@ TABLE = (
     ("Sinusoid, 5-shot error after 1 step", "sinusoid", "mse_5shot_after_1"),
     ("Sinusoid, after 5 steps", "sinusoid", "mse_5shot_after_5"),
     ("Sinusoid, after 10 steps", "sinusoid", "mse_5shot_after_10"),
+    *(
+        (
+            f"… of five trainings, after {steps} step{'s'[: steps != 1]}",
+            "in_context",
+            f"maml_mse_5shot_after_{steps}",
+        )
+        for steps in (1, 5, 10)
+    ),
     (
         "… pretrained on all tasks, after 1 step",
         "sinusoid",
@@ -93,6 +101,8 @@ TABLE = (
 SHORT = (
     ("sinusoid", "mse_5shot_after_1"),
     ("sinusoid", "mse_5shot_after_10"),
+    ("in_context", "maml_mse_5shot_after_1"),
+    ("in_context", "maml_mse_5shot_after_10"),
     ("omniglot_5way_1shot", "accuracy"),
     ("omniglot_5way_5shot", "accuracy"),
     ("omniglot_20way_1shot", "accuracy"),
@@ -127,24 +137,32 @@ PAPER_INTERVALS = {
 def floor_of(experiment: str, name: str, folder: Path) -> str:
     """Say what an untrained network reaches with its own best rate.
 
-    The row is in the same file, or in one of the same ways and shots.
+    The row is in the same file, or in one of the same ways and shots; of
+    several, the one that was judged on most tasks.
     """
     ways = re.search(r"(mlp_)?(\d+way_\dshot)", experiment)
+    rest = re.sub("^(pretrained|maml)_", "", name)
     places = [
-        (experiment, f"untrained_{name.removeprefix('pretrained_')}"),
-        (experiment, f"random_{name.removeprefix('pretrained_')}"),
+        (experiment, f"untrained_{rest}"),
+        (experiment, f"random_{rest}"),
     ]
     if ways:
         like = f"{ways[1] or ''}{ways[2]}"
-        places.append((f"omniglot_untrained_{like}", "untrained_accuracy"))
-        places.append((f"omniglot_fixed_{like}", "untrained_accuracy"))
+        places += [
+            (f"omniglot_{method}_{like}", "untrained_accuracy")
+            for method in ("untrained", "fixed", "fomaml")
+        ]
+    floors = []
     for file, row in places:
         path = folder / f"{file}.json"
         if path.exists():
-            for found in json.loads(path.read_text())["rows"]:
-                if found["name"] == row:
-                    return f"{found['value']:.2f}"
-    return ""
+            rows = json.loads(path.read_text())["rows"]
+            floors += [found for found in rows if found["name"] == row]
+        if floors and file == experiment:
+            break
+    if not floors:
+        return ""
+    return f"{max(floors, key=lambda found: found['n'])['value']:.2f}"
 
 
 def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
@@ -177,6 +195,8 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
         count = f"{row['n']}{' trainings' * ('seeds' in row)}"
         if "seeds" in row and "tasks" in row:
             count += f" × {row['tasks']}"
+        if "trainings" in row:
+            count = f"{row['trainings']} trainings × {row['n']}"
         floor = floor_of(experiment, name, folder)
         columns = label, paper, ours, floor, alone, count
         lines.append(f"| {' | '.join(columns)} |")
