@@ -92,7 +92,7 @@ def test_the_table_shows_the_files_own_numbers(tmp_path):
         '"n": 3, "tasks": 40, "seeds": [-1, -2, -3], "paper": -3.2}]}'
     )
     last = results_table(tmp_path).splitlines()[-1]
-    assert last.endswith("| -3.2 | -2.00 ± 0.50 |  |  | 3 trainings × 40 |")
+    assert last.endswith("| −3.2 | −2.00 ± 0.50 |  |  | 3 trainings × 40 |")
 
 
 @pytest.fixture

@@ -200,7 +200,7 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
         floor = floor_of(experiment, name, folder)
         columns = label, paper, ours, floor, alone, count
         lines.append(f"| {' | '.join(columns)} |")
-    return "\n".join(lines)
+    return "\n".join(lines).replace("| -", "| −")  # a minus, no hyphen
 
 
 def speed_table(folder: Path = RESULTS) -> str:
