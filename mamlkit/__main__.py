@@ -82,8 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 2
     except BrokenPipeError:
-        # Who read along has seen enough, as `head` has. What is still to be
-        # written at the end goes nowhere, or Python would complain.
+        # Who read along has seen enough, as `head` has. What is left to write
+        # goes nowhere, or Python would complain at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as fault:

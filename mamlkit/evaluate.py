@@ -181,7 +181,8 @@ def slope_error(
 
     In float64 a right gradient differs by less than 1e-5 where the objective
     is smooth; float32 rounds too much for this `eps`. A direction shows only
-    about 1/√P of an error in P numbers: of a large model, expect 1e-9.
+    about 1/√P of an error in P numbers, so of a large model even 1e-5 may hide
+    one: ask for the 1e-9 that right gradients reach.
 
     Args:
         objective: params -> scalar, the same at every call.

@@ -256,7 +256,7 @@ def test_reproduce_passes_its_flags_on(monkeypatch):
     assert seen[1].iterations == 7
 
 
-def test_who_reads_no_further_hears_no_complaint(tmp_path):
+def test_who_reads_no_further_hears_no_complaint():
     command = [sys.executable, "-m", "mamlkit", "progress"]
     where = {"cwd": ROOT, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, stdout=subprocess.PIPE, **where) as asked:

@@ -329,7 +329,8 @@ QUIZ = (
             "Points keep coming, and machines age out of the family that was "
             "trained on: with fifty points gradient steps went on there, at "
             "rates chosen there. Beside it, fine-tuning of a pretrained "
-            "network: with many points it may catch up.",
+            "network: with many points it may catch up with the learned "
+            "start.",
         ),
         (
             "A large transformer that reads the whole year as its prompt.",

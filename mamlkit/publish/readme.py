@@ -148,6 +148,7 @@ def floor_of(experiment: str, name: str, folder: Path) -> str:
     ]
     if ways:
         like = f"{ways[1] or ''}{ways[2]}"
+        # All of one network; ANIL's adapts its head alone.
         places += [
             (f"omniglot_{method}_{like}", "untrained_accuracy")
             for method in ("untrained", "fixed", "fomaml")
@@ -200,7 +201,7 @@ def results_table(folder: Path = RESULTS, *, short: bool = False) -> str:
         floor = floor_of(experiment, name, folder)
         columns = label, paper, ours, floor, alone, count
         lines.append(f"| {' | '.join(columns)} |")
-    return "\n".join(lines).replace("| -", "| −")  # a minus, no hyphen
+    return "\n".join(lines).replace("| -", "| −")  # not a hyphen
 
 
 def speed_table(folder: Path = RESULTS) -> str:

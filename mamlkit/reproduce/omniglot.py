@@ -220,6 +220,7 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
     known = Known(
         BUILD / "reproduce" / f"{args.name}_floor.pt",
         only_head=only_head,
+        choose_on=CHOOSE_FLOOR_ON,
         **{name: getattr(args, name) for name in names},
     )
     rule = choose_rule(net, tasks, only_head=only_head, known=known)

@@ -35,6 +35,8 @@ def rule_walk(net: nn.Module, lr: float, *, only_head: bool) -> Walk:
 class Known:
     """What was found of a rule so far, for a run that begins again.
 
+    The file stays: whoever changed the code deletes it to measure anew.
+
     Args:
         path: the file; None: nothing is kept.
         **settings: what all that is in the file must come from.
@@ -67,7 +69,7 @@ def judge_in_parts(
     for i in range(0, len(tasks.support.y), 100):
         part = cut(tasks, i, i + 100)
         judge = partial(accuracies, net, walk, part, steps=steps)
-        parts.append(known(f"tasks from {i}", judge)[:, -1])
+        parts.append(known(f"{steps} steps, tasks from {i}", judge)[:, -1])
     return torch.cat(parts)
 
 

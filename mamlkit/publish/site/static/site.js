@@ -57,7 +57,8 @@ for (const frame of frames) {
   sizes.observe(frame);
   frame.addEventListener("scroll", () => fade(frame), { passive: true });
 }
-// Of a fold that opens in a page's first moments the observer may not hear.
+// The listener above makes a resize of each fold that opens; in a page's first
+// moments the observer can miss it.
 addEventListener("resize", () => frames.forEach(fade));
 // Letters that arrive late are wider or narrower than those before them.
 document.fonts.addEventListener("loadingdone", () => frames.forEach(fade));
