@@ -141,8 +141,8 @@ VARIANTS = {
 }
 BY_TASK = {
     ("fixed", 5, 1): {"iterations": 8_000},
-    # Those after the first have not been run to their end: as many iterations
-    # and tasks as the learned rates, or as FOMAML and ANIL; or an hour's.
+    # As many iterations and tasks as the learned rates, or as FOMAML and ANIL,
+    # or an hour's. Those of 20 ways have not been run to their end.
     ("fixed", 5, 5): {"iterations": 4_000, "tasks": 8, "queries": 5},
     ("fixed", 20, 1): {
         "iterations": 8_000,
