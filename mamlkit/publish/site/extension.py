@@ -69,7 +69,7 @@ def _block(translator: Any, node: nodes.math_block) -> None:
 def _draw(translator: Any, node: nodes.Node, block: bool) -> None:
     draw, latex = translator.config.mamlkit_draw, node.astext().strip()
     # On a narrow page, formulas that share a line stand below one another.
-    # (No \\qquad of ours is within braces; KaTeX would refuse the halves.)
+    # (No \qquad of ours is within braces; KaTeX would refuse the halves.)
     parts = re.split(r"\s*\\qquad\s*", latex) if block else [latex]
     try:
         html = "".join(draw(part, block) for part in parts)
