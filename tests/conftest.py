@@ -77,7 +77,8 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the slow ones."""
+    """Chapters first, whose kernels work while browsers wait; mark slow."""
+    items.sort(key=lambda item: item.path.stem != "test_notebooks")
     for item in items:
         name = item.path.stem
         if name in SLOW or name.startswith(("test_browser", "test_reproduce")):
