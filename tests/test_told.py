@@ -89,14 +89,68 @@ def probes():
     yield f"({fresh:.1g} against {there})"
 
 
+def walks():
+    rows = read_result("room")["rows"]
+    half, whole = (
+        [rows[f"{start}_after_{n}_walks"]["value"] for n in counts]
+        for start, counts in (
+            ("dice", (5, 10, 20, 40)),
+            ("untrained", (10, 20, 40, 80)),
+        )
+    )
+    for found in (half, whole):
+        *first, last = [f"{round(x + 1e-9, 1)}" for x in found]
+        yield f"{', '.join(first)} and {last}"
+    best = rows["joint_return_after_1"]["value"]
+    yield f"its best is no training at all: {best:.1f}"
+    scatter = [
+        rows[f"dice_scatter_horizon_{n}"]["value"]
+        / rows[f"lvc_scatter_horizon_{n}"]["value"]
+        for n in (10, 160)
+    ]
+    few, many = (["", "one", "two", "three"][round(scatter[0])], scatter[1])
+    assert round(many) == 7
+    yield f"{few} times LVC's at 10 time steps, and seven times at 160"
+
+
+def returns(rows, name, digits):
+    row = rows[name]
+    mean = f"{row['value']:.{digits}f}".replace("-", "−")
+    return mean, f"{mean} ± {row['interval']:.{digits}f}"
+
+
+def goals():
+    rows = read_result("navigation")["rows"]
+    _, maml = returns(rows, "return_after_3", 1)
+    _, joint = returns(rows, "pretrained_return_after_3", 1)
+    yield f"MAML has {maml}, and joint training {joint}"
+    ours, _ = returns(rows, "pretrained_return_after_1", 1)
+    yield f"Ours reaches {ours}"
+    paper = rows["pretrained_return_after_1"]["paper"]
+    yield f"reaches −{-paper:.1f} after one step"
+
+
+def gaits():
+    rows = read_result("cheetah")["rows"]
+    _, joint = returns(rows, "pretrained_return_after_1", 0)
+    _, fresh = returns(rows, "random_return_after_1", 0)
+    yield f"the untrained policy ({joint} and {fresh} after one step"
+    _, third = returns(rows, "pretrained_return_after_3", 0)
+    yield f"Joint training is at {third}"
+    yield f"after one step is ± {rows['return_after_1']['interval']:.0f}"
+
+
 @pytest.mark.parametrize(
     ("number", "told"),
     [
         ("05", pretrained),
         ("05", five_trainings),
+        ("09", walks),
         ("14", one_point),
         ("14", starts),
         ("14", probes),
+        ("15", goals),
+        ("15", gaits),
     ],
 )
 def test_a_chapter_tells_what_the_files_say(number, told):
