@@ -67,6 +67,17 @@ def test_the_best_rate_of_each_step_is_taken(small):
         assert found[step + 1].mean().item() == pytest.approx(best)
 
 
+def test_judging_is_kept_and_belongs_to_its_settings(small, monkeypatch):
+    returned = torch.rand(4, 2), [0.1, 0.5, 0.1], []
+    monkeypatch.setattr(cheetah, "returns", lambda *_: returned)
+    first = cheetah.judged(small(), "random", 0)
+    monkeypatch.setattr(cheetah, "returns", None)
+    again = cheetah.judged(small(), "random", 0)
+    assert torch.equal(first["test"], again["test"])
+    with pytest.raises(ValueError, match="surrogate lvc there, naive here"):
+        cheetah.judged(small("--surrogate", "naive"), "random", 0)
+
+
 def test_the_file_has_every_row_and_the_checkpoint_how_it_moves(small):
     cheetah.run(small("--iterations", "1"))
     results = cheetah.BUILD.parent / "results"

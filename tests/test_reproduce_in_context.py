@@ -388,7 +388,7 @@ def test_untrained_networks_differ_and_are_of_the_seed():
         assert not torch.equal(weights, other[name])
 
 
-def test_every_setting_is_judged_from_every_start(monkeypatch):
+def test_every_setting_is_judged_from_every_start_once(monkeypatch, tmp_path):
     judged = []
 
     def errors(name, setting, k_shot, seed):
@@ -398,6 +398,7 @@ def test_every_setting_is_judged_from_every_start(monkeypatch):
         return {"best": found}, {"best": 1}
 
     reader = {"": torch.arange(4.0)[None], "zero_": torch.ones(1, 4)}
+    monkeypatch.setattr(judge_in_context, "BUILD", tmp_path)
     monkeypatch.setattr(judge_in_context, "gradient_errors", errors)
     monkeypatch.setattr(judge_in_context, "prompt_errors", lambda *_: reader)
     monkeypatch.setattr(
@@ -413,6 +414,7 @@ def test_every_setting_is_judged_from_every_start(monkeypatch):
     where = "shifted_lines_mse_50shot_best"
     gap = {r["name"]: r for r in rows}[f"maml_{where}_minus_untrained_{where}"]
     assert (gap["value"], gap["low"], gap["high"]) == (-2.0, -2.0, -2.0)
+    assert judge_in_context.judge(0)[0] == rows and len(judged) == len(pairs)
 
 
 def test_the_probes_floor_has_the_weights_that_training_began_with(
@@ -486,3 +488,5 @@ def test_a_longer_walk_is_taken_where_it_is_best_elsewhere(
     before = len(walks)
     again, _ = longer.walked("maml", "", 5, 0, 1.0)  # is read, not walked
     assert torch.equal(again["best"], found["best"]) and len(walks) == before
+    with pytest.raises(ValueError, match="context_lr 1.0 there, 2.0 here"):
+        longer.walked("maml", "", 5, 0, 2.0)

@@ -204,8 +204,9 @@ def test_judging_is_stored_and_belongs_to_its_settings(small, monkeypatch):
     monkeypatch.setattr(navigation, "judge", never)
     again = navigation.judged(args, "random", 0)
     assert torch.equal(first["test"], again["test"])
-    with pytest.raises(ValueError, match="settings"):
-        navigation.judged(small("--test-seeds", "2"), "random", 0)
+    for other in (["--test-seeds", "2"], ["--inner-lr", "1"]):
+        with pytest.raises(ValueError, match="settings"):
+            navigation.judged(small("--test-seeds", "1", *other), "random", 0)
 
 
 def test_choices_are_means_over_the_training_seeds():

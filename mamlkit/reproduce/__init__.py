@@ -7,11 +7,13 @@ which trains (resumably), evaluates, and writes `data/results/*.json` and
 
 import json
 import platform
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.evaluate import mean_interval
 from mamlkit.paths import RESULTS, replacing
 
@@ -108,3 +110,30 @@ def read_result(experiment: str, folder: Path = RESULTS) -> dict[str, Any]:
     result = json.loads(path.read_text())
     result["rows"] = {r["name"]: r for r in result["rows"]}
     return result
+
+
+class Known:
+    """What was found so far, for a run that begins again.
+
+    The file stays: whoever changed the code deletes it to measure anew.
+
+    Args:
+        path: the file; None: nothing is kept.
+        **settings: what all that is in the file must come from.
+
+    Raises:
+        ValueError: the file is damaged, or from other settings.
+    """
+
+    def __init__(self, path: Path | None = None, **settings: Any) -> None:
+        self.path, self.state = path, {"settings": settings}
+        if path and path.exists():
+            self.state = load_checkpoint(path, settings or None)
+
+    def __call__(self, key: str, find: Callable[[], Any]) -> Any:
+        """Give what is known as `key`; if nothing is, find and keep it."""
+        if key not in self.state:
+            self.state[key] = find()
+            if self.path:
+                save_checkpoint(self.path, self.state)
+        return self.state[key]

@@ -22,14 +22,13 @@ from torch.nn import functional as F
 from tqdm.auto import trange
 
 from mamlkit.baselines import nearest_example
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.datasets.glyphs import load_glyphs
 from mamlkit.episodes import Episodes
 from mamlkit.inner import Params, functional_loss
 from mamlkit.models import CNN
 from mamlkit.outer import cosine, meta_train
 from mamlkit.paths import BUILD
-from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce import Known, row, write_result
 from mamlkit.reproduce.judge import accuracies, descent
 from mamlkit.reproduce.variants import difference_row, seed_row
 from mamlkit.tasks import Batch, Tasks, map_tasks
@@ -111,8 +110,8 @@ def name_all(
 
 def fit(
     method: str, iterations: int, seed: int, width: int, **setting: float
-) -> nn.Module:
-    """Train once, and return the network; arguments as those of `train`."""
+) -> Params:
+    """Train once; θ without a graph. Arguments as those of `train`."""
     images = load_glyphs("train")
     if method == "pretrained":
         net = network(width, seed, 4 * len(images))
@@ -136,7 +135,10 @@ def fit(
             schedule=cosine(iterations),
             **own,
         )
-    return net
+    params = {k: p.detach() for k, p in net.named_parameters()}
+    if method == "pretrained":
+        params |= blank_head(width)
+    return params
 
 
 def pace(method: str, width: int) -> float:
@@ -171,15 +173,8 @@ def train(
     """
     said = "_".join(f"{k}{v}" for k, v in setting.items())
     name = f"budgets_{width}_{method}_{iterations}_{seed}_{said}.pt"
-    path = BUILD / "reproduce" / name
-    if path.exists():
-        return load_checkpoint(path)["params"]
-    net = fit(method, iterations, seed, width, **setting)
-    params = {k: p.detach().clone() for k, p in net.named_parameters()}
-    if method == "pretrained":
-        params |= blank_head(width)
-    save_checkpoint(path, {"params": params})
-    return params
+    find = partial(fit, method, iterations, seed, width, **setting)
+    return Known(BUILD / "reproduce" / name)("params", find)
 
 
 def blank_head(width: int) -> Params:

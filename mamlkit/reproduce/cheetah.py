@@ -18,10 +18,10 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import save_checkpoint
 from mamlkit.inner import Params, adapt
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import write_result
+from mamlkit.reproduce import Known, write_result
 from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.reproduce.policy_training import train_policy
 from mamlkit.rl import (
@@ -166,17 +166,8 @@ def returns(
     return torch.stack(found), chosen, tried
 
 
-def judged(args: Namespace, name: str, seed: int) -> dict:
-    """Train, or take a "random" start; choose α elsewhere; test, resumably."""
-    settings = {
-        "iterations": args.iterations,
-        "inner_lr": args.inner_lr,
-        "max_kl": args.max_kl,
-        "rates": RATES,
-    }
-    path = BUILD / "reproduce" / f"cheetah_{name}_{seed}_judged.pt"
-    if path.exists():
-        return load_checkpoint(path, settings)
+def train_and_judge(args: Namespace, name: str, seed: int) -> dict:
+    """Train, or take a "random" start; choose α elsewhere; test."""
     if name == "random":
         state = {"params": policy_of(seed)[1], "curve": [], "seconds": 0.0}
     else:
@@ -186,15 +177,19 @@ def judged(args: Namespace, name: str, seed: int) -> dict:
     test, _, _ = returns(
         args, params, tuple((lr,) for lr in lrs), TEST_SEED + seed
     )
-    state = state | {
-        "settings": settings,
-        "test": test,
-        "lr": lrs,
-        "tried": tried,
-    }
     print(name, seed, lrs, test.mean(1), test, flush=True)
-    save_checkpoint(path, state)
-    return state
+    return state | {"test": test, "lr": lrs, "tried": tried}
+
+
+def judged(args: Namespace, name: str, seed: int) -> dict:
+    """Give what `train_and_judge` found, now or in an earlier run."""
+    names = ("iterations", "rollouts", "inner_lr", "max_kl", "surrogate")
+    known = Known(
+        BUILD / "reproduce" / f"cheetah_{name}_{seed}_judged.pt",
+        rates=RATES,
+        **{name: getattr(args, name) for name in names},
+    )
+    return known("judged", partial(train_and_judge, args, name, seed))
 
 
 def gait(args: Namespace, params: Params, lrs: list[float]) -> dict:

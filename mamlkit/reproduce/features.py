@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import load_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.inner import Params, functional_loss
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce import Known, row, write_result
 from mamlkit.reproduce.judge import CHUNK, Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_of, unpacked, walk_of
 from mamlkit.reproduce.omniglot_settings import METHODS
@@ -209,19 +209,11 @@ def many_queries(args: Namespace) -> Tasks:
 def of_method(
     method: str, name: str, args: Namespace
 ) -> tuple[list[dict], dict]:
-    """Ask all questions of one method's network, resumably.
+    """Ask all questions of one method's network.
 
     Returns:
         rows, and what was chosen for the head alone.
     """
-    path = BUILD / "reproduce" / f"features_{name}.pt"
-    settings = {
-        "tasks": (args.test_tasks, args.moved_tasks),
-        "head_alone": (RATES, MOST_STEPS),
-    }
-    if path.exists():
-        asked = load_checkpoint(path, settings)
-        return asked["rows"], asked["choice"]
     state = unpacked(load_checkpoint(CHECKPOINTS / f"{name}.pt"))
     net, steps = build("cnn", args.ways), state["steps"]
     walk = walk_of(method, net, state, Namespace(**state["settings"]))
@@ -246,10 +238,7 @@ def of_method(
     for i, layer in enumerate(LAYERS):
         rows.append(row(f"{method}_cka_{layer}", moved[:, i, 0]))
         rows.append(row(f"{method}_cosine_{layer}", moved[:, i, 1]))
-    choice |= {"steps": head_steps}
-    asked = {"settings": settings, "rows": rows, "choice": choice}
-    save_checkpoint(path, asked)
-    return rows, choice
+    return rows, choice | {"steps": head_steps}
 
 
 def floors(args: Namespace) -> list[dict]:
@@ -281,7 +270,13 @@ def run(args: Namespace) -> None:
         infix = "" if method == "learned" else f"{method}_"
         name = f"omniglot_{infix}{args.ways}way_{args.shots}shot"
         if (CHECKPOINTS / f"{name}.pt").exists():
-            found, choices[method] = of_method(method, name, args)
+            known = Known(
+                BUILD / "reproduce" / f"features_{name}.pt",
+                tasks=(args.test_tasks, args.moved_tasks),
+                head_alone=(RATES, MOST_STEPS),
+            )
+            ask = partial(of_method, method, name, args)
+            found, choices[method] = known("asked", ask)
             rows += found
             for each in found:
                 print(each["name"], each["value"], flush=True)

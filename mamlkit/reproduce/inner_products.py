@@ -23,14 +23,14 @@ from torch import Tensor
 from torch.func import grad, vmap
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import described, load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import described, load_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.history import History
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import CNN
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import reptile, row, write_result
+from mamlkit.reproduce import Known, reptile, row, write_result
 from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.omniglot_settings import METHODS
@@ -192,20 +192,11 @@ def pairs(args: Namespace) -> Tasks:
 def measure(
     params: Params, args: Namespace, name: str
 ) -> list[dict[str, Any]]:
-    """Measure likeness and the three slopes at one θ, unless it was done.
+    """Measure likeness and the three slopes at one θ.
 
     Returns:
         rows of the result.
     """
-    settings = {
-        "ways": args.ways,
-        "tasks": args.tasks,
-        "alpha": args.alpha,
-        "theta": described(params),
-    }
-    path = BUILD / "reproduce" / f"inner_products_{name}.pt"
-    if path.exists():
-        return load_checkpoint(path, settings)["rows"]
     loss_fn = functional_loss(CNN(args.ways), F.cross_entropy)
     both = pairs(args)
     found = likeness(loss_fn, params, both)
@@ -232,7 +223,6 @@ def measure(
         scale = 0.01 * flat(params).norm() / now.abs()
         rise = 100 * scale * slopes(products, params, along)
         rows.append(row(f"{name}_rise_{arm}", rise))
-    save_checkpoint(path, {"settings": settings, "rows": rows})
     return rows
 
 
@@ -292,8 +282,8 @@ def learn(arm: str, seed: int, args: Namespace) -> tuple[Tensor, History]:
     return judge(history.params, squares, "test", args.test_tasks), history
 
 
-def judged(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
-    """Train and judge, or not train, one network, unless it was done.
+def train_and_judge(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
+    """Train and judge, or not train, one network.
 
     Args:
         arm: of `ARMS`, or "untrained".
@@ -304,11 +294,6 @@ def judged(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
         "accuracy" on each test task, in percent; "curve" on validation
         tasks; "alike", the mean cosines of `likeness`.
     """
-    names = ("ways", "iterations", "width", "test_tasks", "tasks")
-    settings = {name: getattr(args, name) for name in names}
-    path = BUILD / "reproduce" / f"inner_products_{arm}_{seed}_judged.pt"
-    if path.exists():
-        return load_checkpoint(path, settings)
     if arm == "untrained":
         found, curve = floor(seed, args), []
         net = untrained(seed, args)
@@ -322,10 +307,18 @@ def judged(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
     )
     with torch.no_grad():
         alike = likeness(loss_fn, params, pairs(args)).mean(0)
-    state = {"accuracy": found, "curve": curve, "alike": alike}
-    save_checkpoint(path, state | {"settings": settings})
     print(f"{arm}, seed {seed}: {found.mean():.2f}, {alike}", flush=True)
-    return state
+    return {"accuracy": found, "curve": curve, "alike": alike}
+
+
+def judged(arm: str, seed: int, args: Namespace) -> dict[str, Any]:
+    """Give what `train_and_judge` found, now or in an earlier run."""
+    names = ("ways", "iterations", "width", "test_tasks", "tasks")
+    known = Known(
+        BUILD / "reproduce" / f"inner_products_{arm}_{seed}_judged.pt",
+        **{name: getattr(args, name) for name in names},
+    )
+    return known("judged", partial(train_and_judge, arm, seed, args))
 
 
 def starts(args: Namespace) -> dict[str, Params]:
@@ -350,7 +343,14 @@ def run(args: Namespace) -> None:
     rows, curves = [], []
     with torch.no_grad():
         for name, params in starts(args).items():
-            rows += measure(params, args, name)
+            known = Known(
+                BUILD / "reproduce" / f"inner_products_{name}.pt",
+                ways=args.ways,
+                tasks=args.tasks,
+                alpha=args.alpha,
+                theta=described(params),
+            )
+            rows += known("rows", partial(measure, params, args, name))
             print(f"{name} measured", flush=True)
     seeds = range(args.seed, args.seed + args.seeds)
     means = {}

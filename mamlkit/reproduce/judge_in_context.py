@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import load_checkpoint
 from mamlkit.in_context import InContextLearner
 from mamlkit.inner import LossFn, Params, functional_loss
 from mamlkit.models import MLP
 from mamlkit.paths import BUILD, CHECKPOINTS
+from mamlkit.reproduce import Known
 from mamlkit.reproduce.in_context_methods import (
     TEST_SEED,
     VALIDATION,
@@ -154,26 +155,18 @@ def tests_of(setting: str, k_shot: int) -> Tasks:
 def gradient_errors(
     name: str, setting: str, k_shot: int, seed: int
 ) -> tuple[dict[str, Tensor], dict]:
-    """Errors of a method that takes steps, (tasks,), resumably.
+    """Errors of a method that takes steps, (tasks,).
 
     Returns:
         by "after_1", "after_5", ... and "best", the number of steps with the
         lowest error on the tasks for validation; and what was chosen.
     """
-    path = _judged(f"{name}_{setting}_{k_shot}", seed)
-    if path.exists():
-        state = load_checkpoint(path)
-        return state["found"], state["chosen"]
     start, loss_fn = start_of(name, seed)
     run = partial(descend, start, loss_fn, loss_fn)
     val = tasks_of(setting, k_shot, VALIDATION, VALIDATION_SEED)
     rates = CONTEXT_RATES if name == "context" else RATES
     choice, errors = tuned(run, val, STEPS, rates)
-    found, chosen = chosen_errors(
-        run, tests_of(setting, k_shot), choice, errors
-    )
-    save_checkpoint(path, {"found": found, "chosen": chosen})
-    return found, chosen
+    return chosen_errors(run, tests_of(setting, k_shot), choice, errors)
 
 
 def chosen_errors(
@@ -220,18 +213,12 @@ def small_transformer(seed: int) -> tuple[InContextLearner, Params]:
 
 
 def probe(setting: str, k_shot: int, seed: int) -> tuple[Tensor, list]:
-    """Errors of a probe on the transformer's features, (tasks,), resumably.
+    """Errors of a probe on the transformer's features, (tasks,).
 
     Returns:
         the errors, and what was chosen.
     """
-    path = _judged(f"probe_{setting}_{k_shot}", seed)
-    if path.exists():
-        state = load_checkpoint(path)
-        return state["found"], state["chosen"]
-    found, chosen = probe_of(*transformer(seed), setting, k_shot)
-    save_checkpoint(path, {"found": found, "chosen": chosen})
-    return found, chosen
+    return probe_of(*transformer(seed), setting, k_shot)
 
 
 def probe_of(
@@ -269,14 +256,10 @@ def prompt_errors(setting: str, k_shot: int, seed: int) -> dict[str, Tensor]:
 def tuned_transformer(
     setting: str, k_shot: int, seed: int
 ) -> tuple[dict[str, Tensor], dict]:
-    """Errors after steps on the transformer's own weights, resumably.
+    """Errors after steps on the transformer's own weights.
 
     Judged on the first of the tasks on which the others are judged.
     """
-    path = _judged(f"itself_{setting}_{k_shot}", seed)
-    if path.exists():
-        state = load_checkpoint(path)
-        return state["found"], state["chosen"]
     model, params = transformer(seed)
     loss_fn, metric = prompt_losses(model)
 
@@ -292,9 +275,17 @@ def tuned_transformer(
     tests = tests_of(setting, k_shot)
     errors = run(tasks=tests, lr=lr, at=TUNED_STEPS, adam=adam)
     found = {f"after_{s}": errors[:, i] for i, s in enumerate(TUNED_STEPS)}
-    chosen = {"rate": _told(adam, lr)}
-    save_checkpoint(path, {"found": found, "chosen": chosen})
-    return found, chosen
+    return found, {"rate": _told(adam, lr)}
+
+
+def judged(
+    label: str, find: Callable, setting: str, k_shot: int, seed: int
+) -> Any:
+    """Give what `find` found, now or in an earlier run, for one training."""
+    mark = f"_{seed}" if seed else ""
+    name = f"in_context_judged_{label}_{setting}_{k_shot}{mark}.pt"
+    known = Known(BUILD / "reproduce" / name)
+    return known("judged", partial(find, setting, k_shot, seed))
 
 
 def trainings(seed: int) -> range:
@@ -311,14 +302,16 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
         errors = prompt_errors(setting, k_shot, seed)
         found = {f"{name}{where}": each for name, each in errors.items()}
         if k_shot > 1:
-            several = [probe(setting, k_shot, s) for s in trainings(seed)]
+            several = [
+                judged("probe", probe, setting, k_shot, s)
+                for s in trainings(seed)
+            ]
             found[f"probe_{where}"] = torch.stack([e for e, _ in several])
             chosen[f"probe_{where}"] = [choice for _, choice in several]
         for name in STEPPING:
             seeds = trainings(seed) if name in SEVERAL else [seed]
-            several = [
-                gradient_errors(name, setting, k_shot, s) for s in seeds
-            ]
+            find = partial(gradient_errors, name)
+            several = [judged(name, find, setting, k_shot, s) for s in seeds]
             found |= {
                 f"{name}_{where}_{k}": torch.stack([e[k] for e, _ in several])
                 for k in several[0][0]
@@ -328,7 +321,9 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
                 choices if name in SEVERAL else choices[0]
             )
         if setting in TUNED and k_shot == 10:
-            each, choice = tuned_transformer(setting, k_shot, seed)
+            each, choice = judged(
+                "itself", tuned_transformer, setting, k_shot, seed
+            )
             found |= {f"itself_{where}_{k}": v[None] for k, v in each.items()}
             chosen[f"itself_{where}"] = choice
         # What a learned start adds to the same steps.
@@ -343,11 +338,6 @@ def judge(seed: int) -> tuple[list[dict], dict[str, Any]]:
             print(name, rows[-1]["value"], rows[-1]["interval"], flush=True)
         rows.append(start_gap)
     return rows, chosen
-
-
-def _judged(label: str, seed: int):
-    mark = f"_{seed}" if seed else ""
-    return BUILD / "reproduce" / f"in_context_judged_{label}{mark}.pt"
 
 
 def _told(adam: bool, lr: float) -> list:

@@ -14,10 +14,9 @@ from math import inf
 import torch
 from torch import Tensor
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.in_context import InContextLearner
 from mamlkit.paths import BUILD
-from mamlkit.reproduce import read_result, write_result
+from mamlkit.reproduce import Known, read_result, write_result
 from mamlkit.reproduce.in_context_methods import (
     FACTOR,
     VALIDATION,
@@ -67,10 +66,10 @@ def untrained_probe(
     return probe_of(model, params, setting, k_shot)
 
 
-def walked(
+def choose_and_walk(
     name: str, setting: str, k_shot: int, seed: int, context_lr: float
 ) -> tuple[dict[str, Tensor], dict]:
-    """Errors of a method after 1 to 1,000 steps, resumably.
+    """Errors of a method after 1 to 1,000 steps.
 
     Rates for 1 to 100 steps are chosen as in `in_context`, for SGD and for
     Adam alone. The longer walks start from the best of 100 steps and a third
@@ -86,11 +85,6 @@ def walked(
     Returns:
         see `gradient_errors`.
     """
-    label = f"longer_{name}_{setting}_{k_shot}_{seed}.pt"
-    path = BUILD / "reproduce" / label
-    if path.exists():
-        state = load_checkpoint(path)
-        return state["found"], state["chosen"]
     if name == "context":
         start, loss_fn = start_of_context(seed, context_lr)
     else:
@@ -106,10 +100,17 @@ def walked(
         for steps, error in (before | after).items():
             if error <= errors.get(steps, inf):
                 errors[steps], choice[steps] = error, (short | long)[steps]
-    tests = tests_of(setting, k_shot)
-    found, chosen = chosen_errors(run, tests, choice, errors)
-    save_checkpoint(path, {"found": found, "chosen": chosen})
-    return found, chosen
+    return chosen_errors(run, tests_of(setting, k_shot), choice, errors)
+
+
+def walked(
+    name: str, setting: str, k_shot: int, seed: int, context_lr: float
+) -> tuple[dict[str, Tensor], dict]:
+    """Give what `choose_and_walk` found, now or in an earlier run."""
+    label = f"longer_{name}_{setting}_{k_shot}_{seed}.pt"
+    known = Known(BUILD / "reproduce" / label, context_lr=context_lr)
+    find = partial(choose_and_walk, name, setting, k_shot, seed, context_lr)
+    return known("walked", find)
 
 
 def run(args: Namespace) -> None:

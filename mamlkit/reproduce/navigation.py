@@ -8,13 +8,14 @@ first step, and every α of the baselines, are chosen on other goals.
 """
 
 from argparse import ArgumentParser, Namespace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
+from mamlkit.checkpoint import save_checkpoint
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import row, write_result
+from mamlkit.reproduce import Known, row, write_result
 from mamlkit.reproduce.intervals import row_of_trainings_and_tasks
 from mamlkit.reproduce.judge_navigation import (
     OTHER_GOALS,
@@ -111,21 +112,12 @@ def train(args: Namespace, name: str, seed: int) -> dict:
     )
 
 
-def judged(args: Namespace, name: str, seed: int) -> dict:
+def train_and_judge(args: Namespace, name: str, seed: int) -> dict:
     """Train "maml" or "pretrained", or take a "random" start, and judge it.
 
     Returns:
-        what `judge` does, and of a training its curve and its seconds;
-        stored too, so that an interrupted run repeats no judging.
+        what `judge` does, and of a training its curve and its seconds.
     """
-    settings = {
-        "test_seeds": args.test_seeds,
-        "iterations": args.iterations,
-        "rates": RATES,
-    }
-    path = BUILD / "reproduce" / f"navigation_{name}_{seed}_judged.pt"
-    if path.exists():
-        return load_checkpoint(path, settings)
     if name == "random":
         torch.manual_seed(seed)
         policy = GaussianPolicy().named_parameters()
@@ -134,10 +126,20 @@ def judged(args: Namespace, name: str, seed: int) -> dict:
         trained = train(args, name, seed)
         last = {len(trained["curve"]): trained["params"]}
         thetas = trained["snapshots"] | last
-    state = trained | judge(thetas, args.test_seeds) | {"settings": settings}
+    state = trained | judge(thetas, args.test_seeds)
     print(name, seed, state["chosen"], state["test"].mean(0), flush=True)
-    save_checkpoint(path, state)
     return state
+
+
+def judged(args: Namespace, name: str, seed: int) -> dict:
+    """Give what `train_and_judge` found, now or in an earlier run."""
+    names = ("iterations", "tasks", "inner_lr", "test_seeds")
+    known = Known(
+        BUILD / "reproduce" / f"navigation_{name}_{seed}_judged.pt",
+        rates=RATES,
+        **{name: getattr(args, name) for name in names},
+    )
+    return known("judged", partial(train_and_judge, args, name, seed))
 
 
 def run(args: Namespace) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from mamlkit.checkpoint import save_checkpoint
 from mamlkit.outer import History
 from mamlkit.paths import BUILD, CHECKPOINTS
-from mamlkit.reproduce import read_result, row, write_result
+from mamlkit.reproduce import Known, read_result, row, untrained, write_result
 from mamlkit.reproduce.judge import Walk, accuracies
 from mamlkit.reproduce.methods import walk_of
 from mamlkit.reproduce.omniglot_settings import (
@@ -38,12 +38,6 @@ from mamlkit.reproduce.omniglot_settings import (
     VARIANTS,
 )
 from mamlkit.reproduce.training import build, draw, pace, train
-from mamlkit.reproduce.untrained import (
-    Known,
-    choose_rule,
-    judge_in_parts,
-    rule_walk,
-)
 from mamlkit.tasks import Batch, Tasks
 
 CHOOSE_ON = 8_000  # validation queries, at 1 shot, that choose the steps
@@ -221,12 +215,16 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
         BUILD / "reproduce" / f"{args.name}_floor.pt",
         only_head=only_head,
         choose_on=CHOOSE_FLOOR_ON,
+        rates=[*untrained.RATES],
+        steps=untrained.STEPS,
         **{name: getattr(args, name) for name in names},
     )
-    rule = choose_rule(net, tasks, only_head=only_head, known=known)
+    rule = untrained.choose_rule(net, tasks, only_head=only_head, known=known)
     test = draw("test", args, args.test_tasks)
-    walk = rule_walk(net, rule["lr"], only_head=only_head)
-    found = judge_in_parts(net, walk, test, known, steps=rule["steps"])
+    walk = untrained.rule_walk(net, rule["lr"], only_head=only_head)
+    found = untrained.judge_in_parts(
+        net, walk, test, known, steps=rule["steps"]
+    )
     return row("untrained_accuracy", 100 * found), rule
 
 

@@ -17,10 +17,9 @@ import torch
 from torch import Tensor
 from torch.func import vmap
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.inner import Params, adapt
 from mamlkit.paths import BUILD
-from mamlkit.reproduce import write_result
+from mamlkit.reproduce import Known, write_result
 from mamlkit.reproduce.intervals import row_of_trainings
 from mamlkit.reproduce.room_training import (
     SURROGATES,
@@ -157,7 +156,7 @@ def judged(
     rates: tuple[float, float] | None,
     horizon: int,
 ) -> dict:
-    """Train with the chosen rates; choose elsewhere; test, resumably.
+    """Train with the chosen rates; choose elsewhere; test.
 
     Args:
         method: one of `SURROGATES`, or "untrained".
@@ -169,10 +168,6 @@ def judged(
         "chosen" for each run, and its "theta"; "before" (runs,), "after"
         (runs,) and "sweep" (runs, alphas) of the test.
     """
-    path = BUILD / "reproduce" / f"room_{horizon}_{method}_judged.pt"
-    settings = {"rates": rates, "seeds": seeds}
-    if path.exists():
-        return load_checkpoint(path, settings)
     if method == "untrained":
         snapshots = {0: starts(seeds)[1]}
     else:
@@ -186,16 +181,13 @@ def judged(
     }
     before, sweep = judge(theta, TEST_SEED, horizon)
     at = torch.tensor([ALPHAS.index(b["alpha"]) for b in best])
-    result = {
-        "settings": settings,
+    return {
         "chosen": best,
         "theta": theta,
         "before": before,
         "after": sweep.gather(1, at[:, None])[:, 0],
         "sweep": sweep,
     }
-    save_checkpoint(path, result)
-    return result
 
 
 def rows_by_walks(name: str, theta: Params, horizon: int) -> list[dict]:
@@ -253,7 +245,10 @@ def run(args: Namespace) -> None:
             meta_lr, lr, tried = climb(method, horizon)
             chosen_rates = meta_lr, lr
             rates[method] = {"meta_lr": meta_lr, "lr": lr, "tried": tried}
-        found = judged(method, seeds, chosen_rates, horizon)
+        path = BUILD / "reproduce" / f"room_{horizon}_{method}_judged.pt"
+        known = Known(path, rates=chosen_rates, seeds=seeds)
+        find = partial(judged, method, seeds, chosen_rates, horizon)
+        found = known("judged", find)
         rows += rows_of(method, found)
         if method in ("untrained", "dice"):
             rows += rows_by_walks(method, found["theta"], horizon)

@@ -1,16 +1,14 @@
 """The floor of every accuracy: an untrained network, adapted at its best."""
 
-from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint, save_checkpoint
 from mamlkit.inner import functional_loss
+from mamlkit.reproduce import Known
 from mamlkit.reproduce.judge import Walk, accuracies, descent
 from mamlkit.reproduce.methods import head_only
 from mamlkit.tasks import Tasks, cut
@@ -30,31 +28,6 @@ def rule_walk(net: nn.Module, lr: float, *, only_head: bool) -> Walk:
     params = {name: p.detach() for name, p in net.named_parameters()}
     rates = head_only(params, lr) if only_head else lr
     return descent(functional_loss(net, F.cross_entropy), params, rates)
-
-
-class Known:
-    """What was found of a rule so far, for a run that begins again.
-
-    The file stays: whoever changed the code deletes it to measure anew.
-
-    Args:
-        path: the file; None: nothing is kept.
-        **settings: what all that is in the file must come from.
-    """
-
-    def __init__(self, path: Path | None = None, **settings: Any) -> None:
-        settings |= {"rates": [*RATES], "steps": STEPS}
-        self.path, self.state = path, {"settings": settings}
-        if path and path.exists():
-            self.state = load_checkpoint(path, settings)
-
-    def __call__(self, key: str, find: Callable[[], Tensor]) -> Tensor:
-        """Give what is known as `key`; if nothing is, find and keep it."""
-        if key not in self.state:
-            self.state[key] = find()
-            if self.path:
-                save_checkpoint(self.path, self.state)
-        return self.state[key]
 
 
 def judge_in_parts(
