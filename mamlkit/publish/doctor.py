@@ -17,7 +17,9 @@ PACKAGES = (
     "torch numpy jupyterlab papermill ipywidgets anywidget matplotlib "
     "seaborn pooch gymnasium"
 ).split()
-BROWSERS = "google-chrome chromium chromium-browser".split()
+BROWSERS = (
+    "chromium-headless-shell google-chrome chromium chromium-browser"
+).split()
 COMPILERS = "g++ clang++ cl".split()
 
 
