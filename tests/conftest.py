@@ -5,12 +5,14 @@ import re
 
 import nbformat
 import pytest
+import torch
 from browser import MISSING, chromium, find_browser
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from xdist.scheduler import LoadFileScheduling
 
-# Kernels that run side by side on two cores must not fight over them.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# What runs side by side on two cores must not fight over them: kernels, by
+# the variable, and this process, which has read it already.
+torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", "1")))
 
 # What `make quick` leaves out: what takes longest, and what runs chapters.
 SLOW = {

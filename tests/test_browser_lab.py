@@ -24,10 +24,9 @@ from mamlkit.exercises import find_exercise, find_quiz
 from mamlkit.publish.render import _BAR, _WIDGET
 
 WIDTHS = (1440, 800)
-HEIGHT = 2400
-# The game, and a round by keyboard; a slider; predictions; a pad; walks and
-# their play; a transformer's.
-HANDS = ("00", "02", "03", "07", "09", "14")
+HEIGHT = 2400 if PICTURES else 900
+# The game, and a round by keyboard; a slider; predictions; a pad.
+HANDS = ("00", "02", "03", "07")
 RUN = [p for p in CHAPTERS if PICTURES or p.name[:2] in HANDS]
 
 
