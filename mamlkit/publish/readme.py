@@ -97,7 +97,7 @@ TABLE = (
         for steps in (1, 3)
     ),
 )  # fmt: skip
-# What README shows of it: one row for each table of the paper, and a rival.
+# What README shows of it: for each table of the paper MAML, and a rival.
 SHORT = (
     ("sinusoid", "mse_5shot_after_1"),
     ("sinusoid", "mse_5shot_after_10"),
@@ -108,6 +108,9 @@ SHORT = (
     ("omniglot_20way_1shot", "accuracy"),
     ("omniglot_20way_5shot", "accuracy"),
     ("omniglot_fixed_5way_1shot", "accuracy"),
+    ("omniglot_fixed_5way_5shot", "accuracy"),
+    ("omniglot_fixed_20way_1shot", "accuracy"),
+    ("omniglot_fixed_20way_5shot", "accuracy"),
     ("navigation", "return_after_1"),
     ("navigation", "return_after_3"),
     ("navigation", "pretrained_return_after_3"),
