@@ -139,6 +139,8 @@ def test_one_row_stands_for_all_that_is_shut(page):
         expect(cell.get_by_text("code")).to_be_visible()
     expect(last.get_by_text("code")).to_be_hidden()
     expect(page.get_by_role("button").first).to_be_enabled()
+    said = page.get_by_role("status").first
+    expect(said).to_have_text("In this run it is: y. Since y > x.")
     page.get_by_role("button", name="y").first.click()
     expect(one.get_by_text("answer a")).to_be_visible()
 

@@ -262,6 +262,7 @@ def test_words_are_found_from_a_folder(page, built_site):
     opened.goto((built_site / "search.html").as_uri() + "?q=climbers")
     found = opened.locator("#search-results li a").first
     expect(found).to_have_attribute("href", re.compile("^04_"))
+    expect(found).to_have_attribute("href", re.compile("#:~:text=climbers$"))
     assert not opened.complaints, opened.complaints
 
 
@@ -416,6 +417,48 @@ def test_fingers_hit_what_they_mean(phone, built_site, name):
         .filter(e => getComputedStyle(e).opacity !== "1").length"""
     )
     assert bars == 0
+
+
+def test_a_picture_opens_larger_on_a_phone(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[4].stem)
+    picture = opened.locator("article .figure a:visible").first
+    picture.tap()
+    box = opened.get_by_role("dialog", name="Larger picture")
+    assert box.locator("img").bounding_box()["width"] == 2 * PHONE["width"]
+    assert box.locator("img").get_attribute("alt")
+    box.get_by_role("button", name="Close").tap()
+    expect(box).to_have_count(0)
+    assert not opened.complaints, opened.complaints
+
+
+def test_the_menu_of_themes_shuts_after_a_choice(phone, built_site):
+    opened = touched_in(phone, built_site, "index")
+    choice = opened.locator(".theme-change-button[data-mode=dark]")
+    opened.locator(".theme-switch-button:visible").tap()
+    choice.tap()
+    expect(choice).to_be_hidden()
+    opened.evaluate("localStorage.clear()")
+
+
+def test_printed_lines_wrap_and_units_stay(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[13].stem)
+    opened.evaluate(UNFOLD)
+    outputs = opened.locator("article .cell_output pre")
+    assert outputs.count()
+    wide = "all => all.filter(e => e.scrollWidth > e.clientWidth + 1).length"
+    assert outputs.evaluate_all(wide) == 0
+    told = opened.locator("article :not(:is(pre, code, script)) > p, td")
+    assert not re.search(r"\d %", "".join(told.all_inner_texts()))
+
+
+def test_the_core_route_is_offered_where_it_turns_off(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[0].stem)
+    opened.evaluate("localStorage.clear()")
+    opened.reload()
+    opened.locator(".turn a[data-route]:visible").tap()
+    expect(opened).to_have_url(re.compile(CHAPTERS[3].stem))
+    expect(opened.locator("html[data-route=core]")).to_have_count(1)
+    opened.evaluate("localStorage.clear()")
 
 
 def test_what_goes_on_fades_at_that_edge(phone, built_site):

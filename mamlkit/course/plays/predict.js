@@ -96,8 +96,8 @@ function below(el, count) {
 }
 
 // Shut the outputs below, again after each time that a run brings new ones.
-// Whoever opens them by hand is let be.
-function guard(el, count) {
+// Whoever opens them by hand is let be, and told what turned out (`opened`).
+function guard(el, count, opened) {
   const seen = new Map(); // cell -> what stops watching it
   const shutNow = ({ page, cell }) => {
     if (cell.querySelector(page.outputs)?.childElementCount)
@@ -119,7 +119,10 @@ function guard(el, count) {
   if (around) comings.observe(around, { childList: true });
   watch();
   const { page, cells } = below(el, count);
-  page?.gather?.(cells, true, () => open(el, count));
+  page?.gather?.(cells, true, () => {
+    open(el, count);
+    opened();
+  });
   return () => {
     comings.disconnect();
     seen.forEach((watcher) => watcher.disconnect());
@@ -181,12 +184,19 @@ function ask(model, el) {
     opened = open(el, model.get("cells"));
     tell();
   }
+  function tellOnlooker() {
+    const right = model.get("right");
+    if (right < 0 || model.get("chosen") >= 0) return;
+    said.replaceChildren();
+    add(said, "strong", `In this run it is: ${options[right]}.`);
+    said.append(` ${model.get("why")}`);
+  }
   model.on("change:right", tell);
   if (model.get("chosen") >= 0) commit();
   else {
     // `el` may not be in the page yet.
     const frame = requestAnimationFrame(() => {
-      release = guard(el, model.get("cells"));
+      release = guard(el, model.get("cells"), tellOnlooker);
     });
     release = () => cancelAnimationFrame(frame);
   }

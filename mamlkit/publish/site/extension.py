@@ -25,6 +25,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("katex", (_inline, None), (_block, None))
     app.connect("autodoc-process-docstring", _as_written, priority=900)
     app.connect("doctree-resolved", _keep_signs)
+    app.connect("doctree-resolved", _keep_units)
     app.connect("doctree-resolved", _name_outputs)
     app.connect("html-page-context", _place)
     return {"parallel_read_safe": False, "parallel_write_safe": False}
@@ -47,6 +48,15 @@ def _keep_signs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
         if sign:
             formula["sign"] = sign[0]
             text.parent.replace(text, nodes.Text(text[sign.end() :]))
+
+
+def _keep_units(_app: Sphinx, doctree: nodes.document, _page: str) -> None:
+    """Tie a per cent sign to its number, as `page.py` does in outputs."""
+    code = nodes.literal | nodes.FixedTextElement | nodes.raw
+    for text in [*doctree.findall(nodes.Text)]:
+        if not isinstance(text.parent, code):
+            tied = re.sub(r"(?<=\d) %", "\u00a0%", text)
+            text.parent.replace(text, nodes.Text(tied))
 
 
 def _name_outputs(_app: Sphinx, doctree: nodes.document, _page: str) -> None:

@@ -232,7 +232,12 @@ def _page_output(
 
 
 def _html(text: str) -> NotebookNode:
-    return new_output("display_data", {"text/html": text})
+    return new_output("display_data", {"text/html": _tie(text)})
+
+
+def _tie(html: str) -> str:
+    """Let no line end between a number and its per cent sign."""
+    return re.sub(r"(?<=\d) %", "&nbsp;%", html)
 
 
 def scrolls(html: str, label: str) -> str:
@@ -258,7 +263,7 @@ def _quiz(chapter: str, inline: Inline) -> str:
                 f'<p><strong class="{kind}">{mark}</strong> '
                 f"{escape(explanation)}</p></details>"
             )
-    return "\n".join([*lines, "</div>"])
+    return _tie("\n".join([*lines, "</div>"]))
 
 
 def _exercise(key: str) -> str:
@@ -274,7 +279,7 @@ def _exercise(key: str) -> str:
     for number, hint in enumerate(exercise.hints, 1):
         lines.append(
             f"<details><summary>Hint {number}</summary>"
-            f"<p>{escape(hint)}</p></details>"
+            f"<p>{_tie(escape(hint))}</p></details>"
         )
     if exercise.solution:
         lines += [

@@ -13,14 +13,35 @@ function showRoute() {
       button.dataset.route === page.dataset.route);
 }
 document.addEventListener("click", (event) => {
-  const button = event.target.closest?.("button[data-route]");
-  if (!button) return;
-  localStorage.setItem("route", button.dataset.route);
+  const choice = event.target.closest?.(":is(button, a)[data-route]");
+  if (!choice) return;
+  localStorage.setItem("route", choice.dataset.route);
   showRoute();
 });
 // Another page's choice, or this reader's own a moment before this page opened.
 addEventListener("storage", showRoute);
 showRoute();
+
+// On a phone a picture opens twice as wide as the screen, to be moved about ---
+
+const narrow = matchMedia("(max-width: 36rem)");
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.(".figure a");
+  if (!link || !narrow.matches) return;
+  event.preventDefault();
+  const box = document.createElement("dialog");
+  box.className = "larger";
+  box.ariaLabel = "Larger picture";
+  box.innerHTML = '<button type="button">Close</button>' +
+    '<div tabindex="0"></div>';
+  const picture = link.querySelector("img").cloneNode();
+  picture.loading = "eager";
+  box.lastChild.append(picture);
+  box.firstChild.onclick = () => box.close();
+  box.onclose = () => box.remove();
+  document.body.append(box);
+  box.showModal();
+});
 
 // Folds say what they hold ---------------------------------------------------
 
@@ -80,12 +101,22 @@ addEventListener("afterprint", () => { page.dataset.theme = onScreen; });
 if (location.protocol === "file:" &&
     typeof DOCUMENTATION_OPTIONS !== "undefined")
   DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+// A result opens at the first place where the page has these words.
+const results = document.getElementById("search-results");
+if (results) new MutationObserver(() => {
+  const words = new URLSearchParams(location.search).get("q") ?? "";
+  const place = encodeURIComponent(words.trim()).replace(/-/g, "%2D");
+  for (const link of results.querySelectorAll("li a:not([href*='#'])"))
+    link.setAttribute("href",
+      `${link.getAttribute("href")}#:~:text=${place}`);
+}).observe(results, { childList: true, subtree: true });
 // Excerpts are of the text; Sphinx takes the buttons above it along.
 if (typeof Search !== "undefined")
   Search.htmlToText = (html, anchor) => {
     const found = new DOMParser().parseFromString(html, "text/html");
     for (const part of found.querySelectorAll(
-      ".headerlink, script, style, svg, .katex-mathml")) part.remove();
+      ".headerlink, script, style, svg, .katex-mathml, .above-input, " +
+      ".above-title")) part.remove();
     const place = anchor && found.getElementById(anchor.slice(1));
     const text = (place || found.querySelector("article"))?.textContent;
     return text?.replace(/\s+/g, " ").trim() ?? "";
