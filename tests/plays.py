@@ -56,8 +56,8 @@ def shown(call: Callable[[], None]) -> list[tuple[dict, dict]]:
         found.append((data, metadata))
 
     with (
-        mock.patch.object(stage, "display", collect),
-        mock.patch.object(figures, "display", collect),
+        mock.patch.object(stage, "show_bundle", collect),
+        mock.patch.object(figures, "show_bundle", collect),
     ):
         call()
     return found

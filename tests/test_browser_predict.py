@@ -46,10 +46,10 @@ def page(browser, monkeypatch):
     """A page with two predictions and their count, as a chapter stores it."""
     stored = {}
 
-    def keep(data, metadata, raw, display_id=None, update=False):
+    def keep(data, metadata, display_id=None, update=False):
         stored[display_id] = data["text/html"]
 
-    monkeypatch.setattr(stage, "display", keep)
+    monkeypatch.setattr(stage, "show_bundle", keep)
     monkeypatch.setattr(predicting, "somebody_is_there", lambda: False)
     monkeypatch.setattr(predicting, "_states", {})
     monkeypatch.setattr(predicting, "_live", {})

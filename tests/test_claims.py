@@ -13,8 +13,8 @@ def shown(monkeypatch):
     monkeypatch.setattr(claims, "_claims", {})
     monkeypatch.setattr(
         claims,
-        "display",
-        lambda data, raw, metadata=None: seen.append((data, metadata)),
+        "show_bundle",
+        lambda data, metadata=None: seen.append((data, metadata)),
     )
     return seen
 

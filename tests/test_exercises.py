@@ -16,6 +16,7 @@ from mamlkit.exercises import (
     find_exercises,
     find_quiz,
     hint,
+    progress,
     solution,
 )
 from mamlkit.exercises.compare import compare
@@ -71,9 +72,9 @@ def verdict(monkeypatch):
     """Define a function by code, check it, return (verdict, message)."""
     cards = []
     monkeypatch.setattr(
-        engine,
-        "display",
-        lambda data, metadata, raw: cards.append(metadata),
+        progress,
+        "show_bundle",
+        lambda bundle, metadata: cards.append(metadata),
     )
 
     def judge(key, code):

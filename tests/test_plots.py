@@ -174,8 +174,8 @@ def test_a_picture_is_sharp_and_fits_the_column(monkeypatch):
     shown = []
     monkeypatch.setattr(
         figures,
-        "display",
-        lambda data, metadata, raw: shown.append((data, metadata)),
+        "show_bundle",
+        lambda data, metadata: shown.append((data, metadata)),
     )
     with plt.rc_context():
         figures.use_theme()

@@ -20,8 +20,8 @@ def shown(monkeypatch):
     monkeypatch.setattr(predicting, "display", seen.append)
     monkeypatch.setattr(
         stage,
-        "display",
-        lambda data, raw, metadata, **options: seen.append((data, options)),
+        "show_bundle",
+        lambda data, metadata, **options: seen.append((data, options)),
     )
     return seen
 

@@ -1,6 +1,7 @@
 """What a reader has done is remembered beside their notebooks."""
 
 import json
+import sys
 
 import pytest
 from filelock import Timeout
@@ -122,7 +123,7 @@ def test_a_file_that_stays_busy_is_one_line(
 
 
 def test_check_remembers_its_verdict(reader, monkeypatch):
-    monkeypatch.setattr(engine, "display", lambda *args, **kwargs: None)
+    monkeypatch.setattr(progress, "show_bundle", lambda *_, **__: None)
     check("0.1", lambda n_way, n_rounds: 0.5)
     check("0.2", engine.find_exercise("0.2").right)
     stub = eval("lambda *args: (_ for _ in ()).throw(NotImplementedError)")
@@ -130,8 +131,29 @@ def test_check_remembers_its_verdict(reader, monkeypatch):
     assert read_verdicts() == {"0.1": "wrong", "0.2": "passed"}
 
 
+def test_at_a_prompt_verdicts_are_words_and_are_kept(
+    folder, capsys, monkeypatch
+):
+    right = engine.find_exercise("0.2").right
+    for name in ("_hinted", "_passed"):
+        monkeypatch.setattr(engine, name, set())
+    check("0.2", right)  # by a program, which nobody types
+    said = "✓ Exercise 0.2: passed. All checks hold.\n"
+    assert capsys.readouterr().out == said
+    assert not read_verdicts()
+    solution("0.2")
+    assert "def " in capsys.readouterr().out
+    monkeypatch.setattr(sys, "ps1", ">>> ", raising=False)
+    check(0.2, right)
+    assert capsys.readouterr().out == said
+    assert read_verdicts() == {"0.2": "passed"}
+    show_progress()
+    assert "1 of 4 done" in capsys.readouterr().out
+
+
 def test_what_was_solved_is_shown_at_once(reader, capsys, monkeypatch):
     monkeypatch.setattr(engine, "_hinted", set())
+    monkeypatch.setattr(engine, "_passed", set())
     monkeypatch.setattr(engine, "_tries", engine.Counter())
     solution("0.1")
     assert "A hint first?" in capsys.readouterr().out
@@ -148,7 +170,7 @@ def test_two_writers_leave_a_whole_file(folder, reader):
 
 
 def test_the_last_cell_shows_what_is_done(folder, reader, capsys, monkeypatch):
-    monkeypatch.setattr(engine, "display", lambda *args, **kwargs: None)
+    monkeypatch.setattr(progress, "show_bundle", lambda *_, **__: None)
     monkeypatch.setattr(engine, "_checked", set())
     show_progress()
     assert capsys.readouterr().out == ""

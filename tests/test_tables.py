@@ -7,7 +7,7 @@ from mamlkit.course import tables
 def shown(monkeypatch):
     """What tables display."""
     seen = []
-    monkeypatch.setattr(tables, "display", lambda data, raw: seen.append(data))
+    monkeypatch.setattr(tables, "show_bundle", seen.append)
     return seen
 
 

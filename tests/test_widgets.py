@@ -52,8 +52,18 @@ def test_an_answer_of_the_quiz_is_explained(shown, monkeypatch):
         assert f"<b>{letter}: " in reply.value
 
 
+def test_on_a_terminal_the_quiz_is_text(shown, capsys):
+    quiz("06")
+    asked, answers = capsys.readouterr().out.split("\nAnswers\n")
+    question = find_quiz("06")[0]
+    assert question.text in asked and "- (a) " in asked
+    assert question.options[question.right][1] in answers
+    assert not shown
+
+
 def test_stored_answers_of_the_quiz_are_folded(shown, monkeypatch):
     monkeypatch.setattr(widgets, "somebody_is_there", lambda: False)
+    monkeypatch.setattr(widgets, "on_a_terminal", lambda: False)
     quiz("06")
     asked, answers = shown[-1].data.split("<details>")
     for number, question in enumerate(find_quiz("06"), 1):

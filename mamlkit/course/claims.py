@@ -4,11 +4,11 @@ import sys
 from html import escape
 from typing import NamedTuple
 
-from IPython.display import display
 from torch import Tensor
 
 from mamlkit.course.chapters import VERDICTS
 from mamlkit.exercises import show_progress
+from mamlkit.exercises.progress import show_bundle
 
 HELD, FAILED, NOT_JUDGED = VERDICTS
 
@@ -45,14 +45,13 @@ def claim(
     said = f"✓ claim {number} holds: {measured}"
     if not holds:
         said = f"✗ claim {number} does not hold in this run: {measured}"
-    display(
+    show_bundle(
         {
             "text/html": "<details class='mamlkit-claim' style='font-size:85%;"
             f"opacity:.8'><summary>{escape(said)}</summary>{escape(text)}"
             "</details>",
             "text/plain": said,
         },
-        raw=True,
     )
 
 
@@ -106,13 +105,12 @@ def report_claims(scale: str) -> None:
     head = "<th></th><th>claim</th><th>measured</th><th>verdict</th>"
     head = f"<tr>{head}</tr>"
     plain = [f"{marks[r['verdict']]}: {r['text']}" for r in rows]
-    display(
+    show_bundle(
         {
             "text/html": f"<table>{head}{body}</table>",
             "text/plain": "\n".join(plain),
         },
         metadata={"mamlkit": {"claims": rows, "peak_mb": _peak_mb()}},
-        raw=True,
     )
     show_progress()
     failed = [r["text"] for r in rows if r["verdict"] == FAILED]

@@ -6,11 +6,11 @@ import io
 import matplotlib.pyplot as plt
 import seaborn as sns
 from cycler import cycler
-from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
 from mamlkit.course.grammar import BLACK, COLOURS, GREY
+from mamlkit.exercises.progress import show_bundle
 
 #: Inches that a figure is wide: 691 points of a page. A desktop's column holds
 #: that unshrunk; on a phone, at half the size, its letters can still be read.
@@ -81,8 +81,7 @@ def show(fig: Figure, *, alt: str) -> None:
     width, height = (round(_PAGE * n) for n in fig.get_size_inches())
     size = {"alt": alt, "width": width, "height": height}
     data = base64.b64encode(png(fig)).decode()
-    display(
+    show_bundle(
         {"image/png": data, "text/plain": alt},
         metadata={"image/png": size},
-        raw=True,
     )

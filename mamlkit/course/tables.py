@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from IPython.display import display
+from mamlkit.exercises.progress import show_bundle
 
 # Digits and signs, no word but a unit: "1.97e+03 ± 2", "5 / 50", "~0.6".
 _NUMBER = re.compile(r"[^A-Za-z]*(?:e[-+]?\d+[^A-Za-z]*)*(?:m?s)?")
@@ -31,12 +31,11 @@ def show_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         all(_NUMBER.fullmatch(cell) for cell in column)
         for column in zip(*cells, strict=True)
     ]
-    display(
+    show_bundle(
         {
             "text/html": _html(head, cells, right),
             "text/plain": _plain([list(head), *cells], right),
         },
-        raw=True,
     )
 
 

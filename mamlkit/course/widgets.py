@@ -11,7 +11,7 @@ from IPython.display import Markdown, display
 from mamlkit.course.figures import WIDE, png, show
 from mamlkit.course.plots import name_panels
 from mamlkit.exercises import find_quiz
-from mamlkit.exercises.progress import somebody_is_there
+from mamlkit.exercises.progress import on_a_terminal, somebody_is_there
 
 
 def explore(
@@ -106,11 +106,15 @@ def quiz(chapter: str) -> None:
         display(ipw.VBox(rows))
         return
     # Buttons need a kernel: where nobody runs one, the answers are folded.
-    text.append("<details><summary>Answers</summary>\n")
-    for number, question in enumerate(questions, 1):
-        said = question.options[question.right][1]
-        text.append(f"{number} ({'abcd'[question.right]}). {said}\n")
-    display(Markdown("\n".join([*text, "</details>"])))
+    answers = [
+        f"{number} ({'abcd'[q.right]}). {q.options[q.right][1]}\n"
+        for number, q in enumerate(questions, 1)
+    ]
+    if on_a_terminal():
+        print("\n".join([*text, "Answers", "", *answers]))
+        return
+    text += ["<details><summary>Answers</summary>\n", *answers, "</details>"]
+    display(Markdown("\n".join(text)))
 
 
 def _question(number: int, question) -> ipw.Widget:

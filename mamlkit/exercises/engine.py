@@ -10,8 +10,6 @@ from html import escape
 from importlib import import_module
 from pathlib import Path
 
-from IPython.display import display
-
 from mamlkit.exercises import progress
 from mamlkit.exercises.compare import Wrong
 from mamlkit.exercises.exercise import Exercise, Question
@@ -21,6 +19,7 @@ from mamlkit.exercises.exercise import Exercise, Question
 _hinted: set[str] = set()
 _tries: Counter[str] = Counter()
 _checked: set[str] = set()
+_passed: set[str] = set()
 
 
 def check(key: str, answer: Callable) -> None:
@@ -30,7 +29,7 @@ def check(key: str, answer: Callable) -> None:
         key: the exercise, as "3.1".
         answer: the learner's function.
     """
-    exercise = find_exercise(key)
+    exercise, key = find_exercise(key), str(key)
     _checked.add(key.split(".")[0])
     try:
         exercise.check(answer)
@@ -43,6 +42,7 @@ def check(key: str, answer: Callable) -> None:
         verdict, message = "wrong", str(fault)
     else:
         verdict, message = "passed", "All checks hold."
+        _passed.add(key)
     _tries[key] += 1
     _card(key, verdict, message)
     progress.keep(key, verdict)
@@ -66,7 +66,7 @@ def solution(key: str) -> None:
             f'given. There are {len(exercise.hints)} hints: hint("{key}"), '
             f'hint("{key}", {len(exercise.hints)}).'
         )
-    elif key in _hinted or _tries[key] >= 2 or progress.passed(key):
+    elif key in _hinted | _passed or _tries[key] >= 2 or progress.passed(key):
         print(exercise.solution.strip())
     else:
         print(
@@ -77,7 +77,7 @@ def solution(key: str) -> None:
 
 def show_progress() -> None:
     """Print what is done of this chapter's exercises, if there is a reader."""
-    if not progress.somebody_is_there():
+    if not progress.remembers():
         return
     path = progress.progress_path()
     try:
@@ -159,8 +159,5 @@ def _card(key: str, verdict: str, message: str) -> None:
         f"{escape(message)}</div>"
     )
     meta = {"exercise": key, "verdict": verdict, "message": message}
-    display(
-        {"text/html": html, "text/plain": f"{title} {message}"},
-        metadata={"mamlkit": meta},
-        raw=True,
-    )
+    bundle = {"text/html": html, "text/plain": f"{title} {message}"}
+    progress.show_bundle(bundle, metadata={"mamlkit": meta})

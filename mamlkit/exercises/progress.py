@@ -2,15 +2,17 @@
 
 A notebook's kernel runs in the notebook's folder, so the file lies there. In
 a checkout, whose notebooks are everybody's, it lies in Jupyter's data folder
-instead, which `jupyter --data-dir` prints. Where nobody can type an answer,
-as under papermill, nothing is read or written.
+instead, which `jupyter --data-dir` prints. So it is for who types answers at
+a prompt. Where nobody can, as under papermill, nothing is read or written.
 """
 
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from IPython import get_ipython
+from IPython.display import display
 from jupyter_core.paths import jupyter_data_dir
 
 from mamlkit.paths import CHECKOUT, ROOT, alone, replacing
@@ -29,6 +31,30 @@ def somebody_is_there() -> bool:
         return False
     content = (shell.get_parent() or {}).get("content", {})
     return bool(content.get("allow_stdin"))
+
+
+def remembers() -> bool:
+    """Tell whether verdicts are kept: for a page's reader, or at a prompt."""
+    at_a_prompt = hasattr(sys, "ps1") and on_a_terminal()
+    return somebody_is_there() or at_a_prompt
+
+
+def on_a_terminal() -> bool:
+    """Tell whether there is no kernel: Python's or IPython's own window."""
+    return not hasattr(get_ipython(), "get_parent")
+
+
+def show_bundle(bundle: dict[str, str], **options) -> None:
+    """Display one thing in several forms, and its text where no IPython is.
+
+    Args:
+        bundle: "text/plain" and others.
+        **options: for IPython's `display`, as metadata.
+    """
+    if get_ipython() is None:
+        print(bundle["text/plain"])
+    else:
+        display(bundle, raw=True, **options)
 
 
 def progress_path(folder: Path | None = None) -> Path:
@@ -82,7 +108,7 @@ def keep(key: str, verdict: str) -> None:
     Whatever is wrong with the file is printed, not raised: a verdict must
     not be lost with it.
     """
-    if not somebody_is_there():
+    if not remembers():
         return
     path = progress_path()
     try:
@@ -109,7 +135,7 @@ def _keep(path: Path, key: str, verdict: str) -> None:
 
 def passed(key: str) -> bool:
     """Tell whether the reader has solved an exercise, now or earlier."""
-    if not somebody_is_there():
+    if not remembers():
         return False
     try:
         return read_verdicts().get(key) == "passed"

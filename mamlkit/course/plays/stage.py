@@ -7,9 +7,9 @@ from pathlib import Path
 
 import anywidget
 import traitlets
-from IPython.display import display
 
 from mamlkit.course.grammar import FLOORS, GREEN, GREY, METHODS, PINK
+from mamlkit.exercises.progress import show_bundle
 
 # Methods look as in the figures, and a true wave is as grey. The place of its
 # task is green, as what a play draws in the page's ink is what was learned.
@@ -86,4 +86,4 @@ def emit(
     )
     view, meta = widget._repr_mimebundle_() if widget else ({}, {})
     data = view | {"text/html": html, "text/plain": plain}
-    display(data, metadata=meta, raw=True, **options)
+    show_bundle(data, metadata=meta, **options)
