@@ -214,7 +214,9 @@ def test_each_exercise_says_how_hard_it_is(path):
         if cell.cell_type == "markdown"
     )
     for exercise in find_exercises(path.name[:2]):
-        _, _, after = text.partition(f"### Exercise {exercise.key}: ")
+        heading = f"### Exercise {exercise.key}: "
+        _, found, after = text.partition(heading)
+        assert found, f"no heading that begins with {heading!r}"
         line = after.split("\n")[2]
         dots = "●" * exercise.level + "○" * (3 - exercise.level)
         wanted = f"{dots} · about {exercise.minutes} minutes"
