@@ -431,6 +431,20 @@ def test_a_picture_opens_larger_on_a_phone(phone, built_site):
     assert not opened.complaints, opened.complaints
 
 
+def test_your_own_score_stands_beneath_the_others(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[0].stem)
+    games = {"games": [{"right": [True] * 7 + [False] * 3, "seconds": [1]}]}
+    kept = "games => localStorage.setItem('mamlkit-score', games)"
+    opened.evaluate(kept, json.dumps(games))
+    caption = opened.locator("figcaption", has_text="Your score")
+    caption.scroll_into_view_if_needed()
+    expect(caption).to_contain_text("You: 7 of 10.")
+    opened.evaluate("localStorage.clear()")
+    opened.reload()
+    caption.scroll_into_view_if_needed()
+    expect(caption.locator("output")).to_have_text("")
+
+
 def test_the_menu_of_themes_shuts_after_a_choice(phone, built_site):
     opened = touched_in(phone, built_site, "index")
     choice = opened.locator(".theme-change-button[data-mode=dark]")

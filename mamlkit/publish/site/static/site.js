@@ -193,6 +193,24 @@ if (places.length) {
   document.head.append(script);
 }
 
+// Your own score, which no stored figure can have, stands beneath it ----------
+
+function tellScore([{ target, isIntersecting }]) {
+  if (!isIntersecting) return;
+  let games = [];
+  try {
+    games = JSON.parse(localStorage.getItem("mamlkit-score")).games;
+  } catch { /* nothing was played, or what is kept is damaged */ }
+  const rounds = games.flatMap(({ right }) => right);
+  const told = target.querySelector("output") ??
+    target.appendChild(document.createElement("output"));
+  told.textContent = rounds.length &&
+    ` You: ${rounds.filter(Boolean).length} of ${rounds.length}.` || "";
+}
+for (const caption of document.querySelectorAll("figcaption"))
+  if (/\byour score\b/i.test(caption.textContent))
+    new IntersectionObserver(tellScore).observe(caption);
+
 // The walk on the first page -------------------------------------------------
 
 const hero = document.getElementById("hero");
