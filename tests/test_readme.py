@@ -48,10 +48,10 @@ def test_the_sentence_on_navigation_is_that_of_the_file():
 
 def test_the_floors_in_the_text_are_measured_ones():
     blind = read_result("sinusoid")["rows"]["blind_mse"]["value"]
-    assert f"at the points has {blind:.2f} on the sinusoids" in README
+    assert f"without a look at the points has {blind:.2f}." in README
     # Standing still pays the distance at each of 100 steps.
     still = 100 * the_40_goals().norm(dim=1).mean()
-    assert f"standing still −{still:.2f} in the navigation" in README
+    assert f"Standing still has −{still:.2f}." in README
 
 
 def test_the_table_shows_the_files_own_numbers(tmp_path):
