@@ -64,7 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         if args.reads_chapters:
             _in_a_checkout("chapters are not part of it")
         code = args.command(args) or 0
-        sys.stdout.flush()
+        if sys.stdout:  # there is none where it was closed from the start
+            sys.stdout.flush()
         return code
     except (JSONDecodeError, UnicodeError):
         raise  # not what was asked for is wrong, but a file of ours
@@ -275,7 +276,6 @@ def _reproduce(args: Namespace) -> None:
     if args.name not in EXPERIMENTS:
         known = ", ".join(EXPERIMENTS)
         raise ValueError(f"no experiment {args.name!r}: there are {known}")
-    _in_a_checkout("experiments write to data/ of a checkout")
     module = import_module(f"mamlkit.reproduce.{args.name}")
     parser = _Parser(
         prog=f"mamlkit reproduce {args.name}",
@@ -283,7 +283,9 @@ def _reproduce(args: Namespace) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     module.arguments(parser)
-    module.run(parser.parse_args(args.rest))
+    flags = parser.parse_args(args.rest)
+    _in_a_checkout("experiments write to data/ of a checkout")
+    module.run(flags)
 
 
 if __name__ == "__main__":

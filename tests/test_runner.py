@@ -256,13 +256,15 @@ def test_reproduce_passes_its_flags_on(monkeypatch):
     assert seen[1].iterations == 7
 
 
-def test_who_reads_no_further_hears_no_complaint():
+def test_who_reads_no_further_hears_no_complaint(monkeypatch):
     command = [sys.executable, "-m", "mamlkit", "progress"]
     where = {"cwd": ROOT, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, stdout=subprocess.PIPE, **where) as asked:
         asked.stdout.close()
         assert asked.stderr.read() == b""
     assert asked.returncode == 141
+    monkeypatch.setattr(sys, "stdout", None)  # closed from the start
+    assert main(["progress"]) == 0
 
 
 def test_ctrl_c_ends_in_one_line(course, monkeypatch, capsys):
