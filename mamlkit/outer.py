@@ -77,7 +77,7 @@ def meta_train(
     Finn et al. 2017, Algorithm 1. Same seed and same thread count give the
     same bits; an interrupted run continues from `checkpoint` to the bits it
     would have reached. Interrupted, by Ctrl-C or an error, `model` is left
-    with the weights so far, and `checkpoint` is written.
+    with the weights so far, or the best, and `checkpoint` is written.
 
     Under `torchrun` every process takes its share of the tasks; gradients are
     averaged, and the first process validates, calls back and writes
@@ -132,8 +132,11 @@ def meta_train(
         ValueError: a setting makes no sense, `checkpoint` is damaged, from
             other settings, or cannot be written, the model keeps state from
             call to call, or vmap gets its gradient wrong.
-        FloatingPointError: the meta-loss is not finite any more; `checkpoint`
-            keeps the last good weights, `model` those it came with.
+        FloatingPointError: the meta-loss is not finite any more, or the
+            weights. If only the loss, `model` and `checkpoint` get the
+            weights so far, and going on from there meets the same tasks. If
+            the weights, `checkpoint` stays as last written, and `model` as it
+            came, or gets the best with `keep="best"`.
     """
     checks.numbers(n_tasks, iterations, steps, tasks_at_once, patience)
     checks.choices(
@@ -338,30 +341,31 @@ def _leaving(
     """Leave weights in the model and on disk, however training ends."""
     first = run.done
 
-    def finite():
-        return all(p.isfinite().all() for p in run.params.values())
-
-    def leave():
+    def leave() -> bool:
+        """Leave what is finite; say whether that is the last weights."""
         chosen = run.best if keep == "best" and run.best else run.params
-        _copy_into(own | rates, chosen)
-        learnt = {name: chosen[name].clone() for name in rates}
-        run.history.params = {name: chosen[name] for name in own}
-        run.history.inner_lr = filled(inner_lr, learnt)
-        if run.done > first:  # last, as the disk may be full
+        if _finite(chosen):
+            _copy_into(own | rates, chosen)
+            learnt = {name: chosen[name].clone() for name in rates}
+            run.history.params = {name: chosen[name] for name in own}
+            run.history.inner_lr = filled(inner_lr, learnt)
+        fine = _finite(run.params)
+        if fine and run.done > first:  # last, as the disk may be full
             save()
+        return fine
 
     try:
         yield
-    except FloatingPointError:
-        raise
     except BaseException:
-        if finite():
-            leave()
+        leave()
         raise
-    if not finite():
+    if not leave():
         what = checks.diverged("weights", run.done - 1)
         raise FloatingPointError(what)
-    leave()
+
+
+def _finite(params: Params) -> bool:
+    return all(bool(p.isfinite().all()) for p in params.values())
 
 
 @torch.no_grad()

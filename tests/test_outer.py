@@ -199,15 +199,41 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         train(checkpoint=tmp_path / "run.pt", inner_lr=0.5)
 
 
+def spoiling(at):
+    """Adam whose step number `at` leaves weights that are not finite."""
+
+    class Spoiling(torch.optim.Adam):
+        calls = 0
+
+        def step(self):
+            super().step()
+            self.calls += 1
+            if self.calls == at:
+                self.param_groups[0]["params"][0].data.fill_(math.nan)
+
+    return Spoiling
+
+
+def huge(at):
+    """A sampler whose call number `at` gives an infinite loss."""
+    calls = []
+
+    def sample(n_tasks, generator):
+        calls.append(1)
+        one = {"k_shot": 5, "k_query": 5, "generator": generator}
+        support, query = Sinusoids().sample(n_tasks, **one)
+        scale = 1e30 if len(calls) == at else 1
+        return Tasks(support, Batch(query.x, query.y * scale))
+
+    return sample
+
+
 def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(mamlkit.outer, "CHECKPOINT_SECONDS", 0)
 
-    def breaks_at_12(i):
-        return float("nan") if i == 12 else 1.0
-
     path = tmp_path / "run.pt"
     with pytest.raises(FloatingPointError, match=r"at iteration 13: lower"):
-        train(checkpoint=path, schedule=breaks_at_12)
+        train(checkpoint=path, optimizer=spoiling(13))
     state = torch.load(path)
     assert state["iteration"] == 12
     assert all(p.isfinite().all() for p in state["params"].values())
@@ -507,19 +533,48 @@ def test_ctrl_c_in_the_middle_of_an_update_waits_until_it_is_whole(tmp_path):
 
 
 def test_a_run_that_diverged_leaves_the_model_as_it_came(tmp_path):
-    model = small()
+    model, path = small(), tmp_path / "run.pt"
     before = {k: p.clone() for k, p in model.named_parameters()}
+    for at, hooks in (
+        (6, {}),
+        (20, {}),  # the last step
+        (6, {"callback": stopping(6, KeyboardInterrupt())}),
+    ):
+        with pytest.raises((FloatingPointError, KeyboardInterrupt)):
+            train(model, optimizer=spoiling(at), checkpoint=path, **hooks)
+        assert same(before, dict(model.named_parameters()))
+        assert not path.exists()
+
+
+def test_a_loss_that_is_not_finite_takes_nothing_with_it(tmp_path):
+    model, path = small(), tmp_path / "run.pt"
+    with pytest.raises(FloatingPointError, match="at iteration 12: lower"):
+        train(model, sample=huge(13), checkpoint=path)
+    _, short = train(iterations=12, sample=huge(0))
+    assert same(short.params, dict(model.named_parameters()))
+    state = torch.load(path)
+    assert state["iteration"] == 12 and same(short.params, state["params"])
+    # It meets the bad tasks again, and goes on where there are none.
+    with pytest.raises(FloatingPointError, match="at iteration 12: lower"):
+        train(model, sample=huge(1), checkpoint=path)
+    assert same(short.params, dict(model.named_parameters()))
+    _, resumed = train(sample=huge(0), checkpoint=path)
+    assert resumed.loss == train(sample=huge(0))[1].loss
+
+
+@pytest.mark.parametrize("at", [12, 20])
+@pytest.mark.parametrize("how", ["loss", "weights"])
+def test_a_run_that_diverged_leaves_the_best(how, at, tmp_path):
+    validate, path = falls_until(4), tmp_path / "run.pt"
+    options = {"sample": huge(at)} if how == "loss" else {}
+    options |= {"optimizer": spoiling(at)} if how == "weights" else {}
+    model = small()
     with pytest.raises(FloatingPointError):
-        train(model, schedule=lambda i: float("nan") if i == 5 else 1.0)
-    assert same(before, dict(model.named_parameters()))
-    with pytest.raises(KeyboardInterrupt):
         train(
-            model, schedule=lambda i: float("nan") if i == 5 else 1.0,
-            callback=stopping(6, KeyboardInterrupt()),
-            checkpoint=tmp_path / "run.pt",
-        )  # fmt: skip
-    assert same(before, dict(model.named_parameters()))
-    assert not (tmp_path / "run.pt").exists()
+            model, validate=validate, keep="best", checkpoint=path, **options
+        )
+    assert same(validate.calls[3], dict(model.named_parameters()))
+    assert path.exists() == (how == "loss")
 
 
 def test_longer_iterations_go_on_from_a_finished_run(tmp_path):
