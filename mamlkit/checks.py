@@ -448,7 +448,6 @@ def training(
     criterion: Callable,
     generator: Generator,
     meta_lr: float,
-    first_factor: float,
 ) -> None:
     """Refuse what `meta_train` could only stumble over later."""
     if not isinstance(model, nn.Module):
@@ -475,11 +474,26 @@ def training(
     source(generator)
     if not isinstance(meta_lr, Real) or not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
-    if not isinstance(first_factor, Real):
+
+
+def factor(found: Any, iteration: int) -> float:
+    """Return what a schedule gave, if it is a finite number."""
+    if not isinstance(found, Real) or not math.isfinite(found):
         raise ValueError(
-            f"schedule must map an iteration to a number, got {first_factor} "
-            "for 0: cosine(iterations) makes such a schedule"
+            f"schedule must map an iteration to a finite number, got {found} "
+            f"for {iteration}: cosine(iterations) makes such a schedule"
         )
+    return float(found)
+
+
+def begins(params: dict[str, Tensor]) -> None:
+    """Refuse to begin from weights or rates that are not finite."""
+    for name, p in params.items():
+        if _has_gaps(p):
+            raise ValueError(
+                f"{name!r} holds numbers that are not finite before training: "
+                "build or load it anew"
+            )
 
 
 def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
@@ -704,15 +718,26 @@ def labels(logits: Tensor, y: Tensor) -> None:
         )
 
 
-def diverged(what: str, iteration: int, tasks=None) -> str:
-    """Say what is not finite, and what to do about it."""
+def diverged(what: str, iteration: int, tasks=None, early=False) -> str:
+    """Say what is not finite, and what to do about it.
+
+    Args:
+        what: is not finite.
+        iteration: where.
+        tasks: of this iteration.
+        early: it is not finite before any step, inner or outer.
+    """
     parts = [t for x, y in tasks or () for t in (*inputs.tensors(x), y)]
+    what = f"{what} at iteration {iteration}"
     if not all(t.isfinite().all() for t in parts):
+        return f"{what}: its tasks hold numbers that are not finite"
+    if early:
         return (
-            f"{what} at iteration {iteration}: its tasks hold numbers that "
-            "are not finite"
+            f"{what} before any inner step: look for a log, root or division "
+            "of 0 in the criterion and in forward(), and at frozen weights"
         )
     return (
-        f"{what} not finite at iteration {iteration}: lower inner_lr or "
-        "meta_lr; the checkpoint, if any, keeps the last good weights"
+        f"{what}: lower inner_lr or meta_lr. From a checkpoint, if there is "
+        "one, other rates go on with model.load_state_dict(load_checkpoint("
+        'path)["params"], strict=False), under another file name'
     )

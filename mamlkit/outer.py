@@ -23,10 +23,10 @@ from mamlkit.checkpoint import (
 )
 from mamlkit.gradient import gradient_of, in_parts
 from mamlkit.history import Best, History, Run, best_of, copied, mark
-from mamlkit.inner import Params, Rates, functional_loss
+from mamlkit.inner import LossFn, Params, Rates, functional_loss
 from mamlkit.objectives import meta_loss
 from mamlkit.rates import filled, learned
-from mamlkit.tasks import OverTasks, Tasks, to_device
+from mamlkit.tasks import OverTasks, Tasks, map_tasks, to_device
 from mamlkit.trial import vmap_is_right
 
 CHECKPOINT_SECONDS = 10.0
@@ -143,8 +143,9 @@ def meta_train(
         objective, keep, validate, patience, clip, optimizer, callback,
         schedule,
     )  # fmt: skip
-    first_factor = schedule(0) if schedule and iterations else 1.0
-    checks.training(model, criterion, generator, meta_lr, first_factor)
+    if schedule and iterations:
+        checks.factor(schedule(0), 0)
+    checks.training(model, criterion, generator, meta_lr)
     checks.sampler(sample_tasks, n_tasks, generator)
     rank, world = ranks.join()
     own: Params = {
@@ -160,6 +161,7 @@ def meta_train(
     )  # fmt: skip
     found = None if rank else load_training(checkpoint, settings, iterations)
     resume(run, ranks.of_first(found, world))
+    checks.begins(run.params)
     history, first, idle = run.history, run.done, {*run.params}
 
     loss_fn = functional_loss(model, criterion)
@@ -192,13 +194,19 @@ def meta_train(
                 grads, loss_tensor = gradient(run.params, loss_fn, tasks)
             loss = loss_tensor.item()
             if not math.isfinite(loss):
+                theta = {name: run.params[name] for name in own}
+                early = i == 0 and not _fine_before_steps(
+                    theta, loss_fn, tasks, over_tasks
+                )
                 what = f"meta-loss {loss}"
-                raise FloatingPointError(checks.diverged(what, i, tasks))
+                raise FloatingPointError(
+                    checks.diverged(what, i, tasks, early=early)
+                )
             history.seconds = time.perf_counter() - begun
             # Only now is it certain that the last update left good weights.
             save(after=CHECKPOINT_SECONDS)
             with _undisturbed():
-                factor = float(schedule(i)) if schedule else 1.0
+                factor = checks.factor(schedule(i), i) if schedule else 1.0
                 _move(run, grads, loss, factor, clip)
             idle = {name for name in idle if not grads[name].any()}
             if idle and i + 1 in (first + IDLE_ITERATIONS, iterations):
@@ -360,8 +368,25 @@ def _leaving(
         leave()
         raise
     if not leave():
-        what = checks.diverged("weights", run.done - 1)
+        what = "weights that are not finite"
+        what = checks.diverged(what, run.done - 1)
         raise FloatingPointError(what)
+
+
+@torch.no_grad()
+def _fine_before_steps(
+    params: Params, loss_fn: LossFn, tasks: Tasks, over_tasks: OverTasks
+) -> bool:
+    """Tell whether the losses of θ itself are finite."""
+
+    def both(support, query):
+        return loss_fn(params, support) + loss_fn(params, query)
+
+    try:
+        losses = map_tasks(both, tasks, over_tasks)
+    except Exception:  # an objective may call its loss in a way of its own
+        return True
+    return bool(losses.isfinite().all())
 
 
 def _finite(params: Params) -> bool:

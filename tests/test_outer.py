@@ -577,6 +577,65 @@ def test_a_run_that_diverged_leaves_the_best(how, at, tmp_path):
     assert path.exists() == (how == "loss")
 
 
+def test_other_rates_go_on_from_the_checkpoint_as_the_message_says(tmp_path):
+    model, path = small(), tmp_path / "run.pt"
+    rate = {"inner_lr": nn.Parameter(torch.tensor(0.01))}
+    with pytest.raises(FloatingPointError, match="12: lower") as caught:
+        train(model, sample=huge(13), checkpoint=path, **rate)
+    said = str(caught.value)
+    advice = said[said.index("model.load") : said.index(", under")]
+    left, model = dict(model.named_parameters()), small()
+    eval(advice, vars(mamlkit) | {"path": path, "model": model})
+    assert same(left, dict(model.named_parameters()))
+    train(model, checkpoint=tmp_path / "other.pt", meta_lr=0.001)
+
+
+def nans_at(name, frozen=False):
+    model = small()
+    model.get_parameter(name).data[0] = math.nan
+    model.get_parameter(name).requires_grad_(not frozen)
+    return model
+
+
+def fails(outputs, y):
+    return F.mse_loss(outputs, y) / 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"model": nans_at("1.bias")}, ValueError, "'1.bias' holds numbers"),
+        (
+            {"inner_lr": nn.Parameter(torch.tensor(math.nan))},
+            ValueError,
+            "'inner_lr' holds numbers",
+        ),
+        (
+            {"model": nans_at("3.bias", frozen=True)},
+            FloatingPointError,
+            "nan at iteration 0 before any inner step: .*criterion",
+        ),
+        ({"criterion": fails}, FloatingPointError, "nan at iteration 0 befor"),
+        ({"inner_lr": 1e38}, FloatingPointError, "at iteration 0: lower inn"),
+        (
+            {
+                "objective": lambda *given, **options: (
+                    meta_loss(*given, **options) * math.nan
+                )
+            },
+            FloatingPointError,
+            "nan at iteration 0: lower",
+        ),
+    ],
+)
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_what_is_to_blame_is_named_where_it_is_not_the_rates(
+    options, error, match, way
+):
+    with pytest.raises(error, match=match):
+        train(over_tasks=way, **options)
+
+
 def test_longer_iterations_go_on_from_a_finished_run(tmp_path):
     path = tmp_path / "run.pt"
     train(iterations=8, checkpoint=path)
@@ -667,6 +726,11 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
         ({"clip": 0}, "clip must be > 0"),
         ({"generator": 0}, r"one of torch's, as torch.Generator"),
         ({"schedule": cosine}, r"cosine\(iterations\) makes such a schedule"),
+        (
+            {"schedule": lambda i: 1.0 if i < 9 else math.nan},
+            "schedule must map an iteration to a finite number, got nan for 9",
+        ),
+        ({"schedule": lambda i: math.inf}, "finite number, got inf for 0"),
         ({"schedule": 0.5}, "schedule must be a function, got 0.5"),
         ({"callback": 3}, "callback must be a function, got 3"),
         ({"objective": "maml"}, "objective must be a function, got 'maml'"),
