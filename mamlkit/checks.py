@@ -159,27 +159,64 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
     frozen(params)
-    if isinstance(lr, PER_STEP):
-        if len(lr) != steps:
-            raise ValueError(
-                f"lr has {len(lr)} rates, one a step, and steps is {steps}"
-            )
-        for rate in lr:
-            steps_and_lr(params, rate, 1)
-    elif isinstance(lr, dict):
-        missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
+    if isinstance(lr, PER_STEP) and len(lr) != steps:
+        raise ValueError(
+            f"lr has {len(lr)} rates, one a step, and steps is {steps}"
+        )
+    for rate in lr if isinstance(lr, PER_STEP) else [lr]:
+        names = rate if isinstance(rate, dict) else params
+        missing, unknown = params.keys() - names, names.keys() - params.keys()
         if missing or unknown:
             raise ValueError(
                 "lr must have a tensor for every parameter: missing "
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
-    elif not isinstance(lr, Real | Tensor):
-        raise ValueError(
-            "lr must be a number, a tensor, a dict of tensors or a list of "
-            f"these, one a step, got {lr!r}"
-        )
-    elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
-        raise ValueError(f"lr must be finite and >= 0, got {lr}")
+    rates("lr", lr)
+
+
+def rates(
+    name: str, lr: Any, learned: bool = True, holders: tuple = (PER_STEP, dict)
+) -> None:
+    """Refuse rates that lead nowhere.
+
+    Args:
+        name: what to call `lr`.
+        lr: as in `adapt`.
+        learned: tensors may have been learned, and so be negative.
+        holders: what may hold rates here.
+    """
+    if isinstance(lr, holders):
+        whole = isinstance(lr, dict)
+        for key, rate in lr.items() if whole else enumerate(lr):
+            inside = () if whole else (dict,)
+            rates(f"{name}[{key!r}]", rate, learned, inside)
+    elif isinstance(lr, Tensor):
+        # Those that are being learned, or mapped over, are not looked at.
+        if not lr.requires_grad and not _wrapped(lr):
+            got = f", got {lr:g}" if lr.dim() == 0 else ""
+            if _has_gaps(lr):
+                raise ValueError(f"{name} must be finite{got}")
+            if not learned and lr.dim() == 0 and lr < 0:
+                raise ValueError(
+                    f"{name} must be >= 0{got}: a rate that was learned goes "
+                    "on with requires_grad_()"
+                )
+    elif not isinstance(lr, Real):
+        listed = (
+            "a number or a tensor",
+            "a number, a tensor or a dict of these",
+            "a number, a tensor, a dict of tensors or a list, one a step",
+        )[len(holders)]
+        raise ValueError(f"{name} must be {listed}, got {lr!r}")
+    elif not 0 <= float(lr) < math.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {lr}")
+
+
+def _wrapped(t: Tensor) -> bool:
+    """Tell whether the numbers in a tensor cannot be looked at."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
 def counts(n_tasks: int, k_shot: int, k_query: int) -> None:

@@ -146,6 +146,7 @@ def meta_train(
     if schedule and iterations:
         checks.factor(schedule(0), 0)
     checks.training(model, criterion, generator, meta_lr)
+    checks.rates("inner_lr", inner_lr, learned=False)
     checks.sampler(sample_tasks, n_tasks, generator)
     rank, world = ranks.join()
     own: Params = {
