@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Generator, Tensor, nn
@@ -29,6 +29,8 @@ _POINTWISE = {
     nn.Linear, nn.Sequential, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU,
     nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout,
 }  # fmt: skip
+OF_ONE = "a single task needs an axis of its own, x[None]"
+ONE_LESS = "take y's last axis away, y[..., 0]"
 _TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
 
@@ -56,19 +58,24 @@ def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
     if isinstance(criterion, type):
         name = criterion.__name__
         raise ValueError(f"criterion is a class: pass {name}(), an instance")
+    if not callable(criterion):
+        raise ValueError(
+            "criterion must be a function of outputs and y, as F.mse_loss, "
+            f"got {criterion!r}"
+        )
 
     def judged(outputs, y):
         shapes = getattr(outputs, "shape", None), y.shape
-        if shapes[0] == shapes[1]:
-            return scalar(criterion(outputs, y))
         if shapes[0] is None:
             return scalar(_choose(criterion, outputs, y))
-        if shapes not in known and not torch.compiler.is_compiling():
+        alike = shapes[0] == shapes[1] or shapes in known
+        if not alike and not torch.compiler.is_compiling():
             _aligned(criterion, outputs, y)
             known.add(shapes)
         try:
             return scalar(criterion(outputs, y))
-        except (IndexError, RuntimeError) as error:
+        # vmap's own kernels assert what others raise.
+        except (IndexError, RuntimeError, AssertionError) as error:
             _within(outputs, y, error)
             raise
 
@@ -123,12 +130,22 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
         if of == (*to, 1):
             advice = "give y a last axis, y[..., None] or table[['y']]"
         elif to == (*of, 1):
-            advice = "take y's last axis away, y[..., 0]"
+            advice = ONE_LESS
         raise ValueError(f"the model gives {of}, y is {to}: {advice}")
 
 
 def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
-    """Say of which label the model has no output, if there is one."""
+    """Say what of the labels, or of the criterion, does not suit."""
+    if "item()" in str(error):
+        raise ValueError(
+            "the criterion calls .item() or float(), which vmap cannot: let "
+            'it return the tensor, or use over_tasks="loop"'
+        ) from error
+    of, to = tuple(outputs.shape), tuple(y.shape)
+    if to == (*of[:-1], 1) != of and not y.is_floating_point():
+        raise ValueError(
+            f"the model gives {of}, y is {to}: {ONE_LESS}"
+        ) from error
     if outputs.dim() == y.dim() + 1 and y.is_floating_point():
         kind = str(y.dtype).removeprefix("torch.")
         raise ValueError(
@@ -416,7 +433,7 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
         raise ValueError(
             "x must have shape (tasks, examples, *features), and that of one "
             f"task (examples, *features), got {tuple(one.shape)} for one "
-            "task: a single task needs an axis of its own, x[None]"
+            f"task: {OF_ONE}"
         )
 
 
@@ -553,10 +570,10 @@ def choices(
     callback, schedule,
 ) -> None:  # fmt: skip
     """Refuse choices that contradict each other, or do nothing."""
-    called = {"objective": objective, "validate": validate}
-    called |= {"callback": callback, "schedule": schedule}
-    for name, given in called.items():
-        if given is not None and not callable(given):
+    called = {"validate": validate, "callback": callback, "schedule": schedule}
+    called = {k: given for k, given in called.items() if given is not None}
+    for name, given in ({"objective": objective} | called).items():
+        if not callable(given):
             raise ValueError(f"{name} must be a function, got {given!r}")
     if keep not in ("last", "best"):
         raise ValueError(f'keep must be "last" or "best", got {keep!r}')
@@ -622,20 +639,35 @@ def idle(names: set[str]) -> None:
 def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
     """Return what a sampler returned, if it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
-    batches = [getattr(tasks, part, None) for part in ("support", "query")]
-    xs = [t for b in batches for t in inputs.tensors(getattr(b, "x", None))]
-    ys = [getattr(batch, "y", None) for batch in batches]
-    if not all(isinstance(t, Tensor) for t in xs + ys):
-        raise ValueError(
-            "sample_tasks must return Tasks(support, query), each a Batch of "
-            "x, one tensor or several in a tuple or dict, and y, one tensor; "
-            f"got {type(tasks).__name__}"
-        )
+    held: dict[str, Any] = {}
+    for part in ("support", "query"):
+        batch = getattr(tasks, part, None)
+        if not hasattr(batch, "x") or not hasattr(batch, "y"):
+            _no_tasks(tasks, part, batch)
+        xs = inputs.named(batch.x, f"{part}.x") or {f"{part}.x": batch.x}
+        held |= xs | {f"{part}.y": batch.y}
+    for name, t in held.items():
+        if not isinstance(t, Tensor):
+            _no_tasks(tasks, name, t)
     dtype = next(iter(params.values())).dtype
-    for x in xs:
-        if x.is_floating_point() and x.dtype != dtype:
-            raise ValueError(_unlike(x, dtype))
+    for name, t in held.items():
+        if ".x" in name and t.is_floating_point() and t.dtype != dtype:
+            raise ValueError(_unlike(t, dtype))
     return tasks
+
+
+def _no_tasks(tasks: Any, name: str, found: Any) -> NoReturn:
+    """Say which part of Tasks is not what it should be."""
+    got = type(tasks).__name__
+    if hasattr(tasks, "support"):
+        empty = isinstance(found, tuple | list | dict) and not found
+        kind = "empty" if empty else f"of type {type(found).__name__}"
+        got += f", whose {name} is {kind}"
+    raise ValueError(
+        "sample_tasks must return Tasks(support, query), each a Batch of x, "
+        "one tensor or several in a tuple or dict, and y, one tensor; got "
+        f"{got}"
+    )
 
 
 def one_task(support: Any) -> None:
@@ -647,10 +679,16 @@ def one_task(support: Any) -> None:
             f"support must be a Batch(x, y) of one task, got a {kind}"
         )
     sizes = {k: len(t) for k, t in (inputs.named(x, "x") | {"y": y}).items()}
+    _as_many("support", sizes)
+
+
+def _as_many(part: str, sizes: dict[str, int], advice: str = "") -> None:
+    """Refuse examples that are not pairs of x and y."""
     if len({*sizes.values()}) > 1 or 0 in sizes.values():
         raise ValueError(
-            "support needs as many x as y, and one at least: it has "
+            f"{part} needs as many x as y, and one at least: it has "
             + " and ".join(f"{n} {name}" for name, n in sizes.items())
+            + advice
         )
 
 
@@ -691,11 +729,8 @@ def tasks(tasks, over_tasks: str) -> None:
         )
     for part, tensors in given.items():
         sizes = {name: len(t[0]) for name, t in tensors.items() if t.dim() > 1}
-        if len(set(sizes.values())) > 1 or 0 in sizes.values():
-            raise ValueError(
-                f"{part} needs as many x as y, and one at least: it has "
-                + " and ".join(f"{n} {name}" for name, n in sizes.items())
-            )
+        single = all(t.dim() == 2 for t in tensors.values())
+        _as_many(part, sizes, f": {OF_ONE}" if single else "")
 
 
 def adapted(params: dict, adapted) -> None:

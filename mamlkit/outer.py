@@ -148,6 +148,7 @@ def meta_train(
     checks.training(model, criterion, generator, meta_lr)
     checks.rates("inner_lr", inner_lr, learned=False)
     checks.sampler(sample_tasks, n_tasks, generator)
+    loss_fn = functional_loss(model, criterion)
     rank, world = ranks.join()
     own: Params = {
         k: p for k, p in model.named_parameters() if p.requires_grad
@@ -165,7 +166,6 @@ def meta_train(
     checks.begins(run.params)
     history, first, idle = run.history, run.done, {*run.params}
 
-    loss_fn = functional_loss(model, criterion)
     follow = _following(
         objective, own, rates, inner_lr, steps=steps, first_order=first_order,
         over_tasks=over_tasks,

@@ -734,6 +734,9 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
         ({"schedule": 0.5}, "schedule must be a function, got 0.5"),
         ({"callback": 3}, "callback must be a function, got 3"),
         ({"objective": "maml"}, "objective must be a function, got 'maml'"),
+        ({"objective": None}, "objective must be a function, got None"),
+        ({"criterion": None}, "criterion must be a function.* got None"),
+        ({"criterion": "mse"}, "criterion must be a function.* got 'mse'"),
         ({"validate": 3}, "validate must be a function, got 3"),
         ({"model": MLP}, r"model must be a module, as MLP\(\), got <class"),
         ({"meta_lr": "1e-3"}, "meta_lr must be finite and >= 0, got 1e-3"),
@@ -774,6 +777,48 @@ def test_what_is_no_sampler_is_told_what_to_write_instead(sample, match):
         train(sample=sample)
     assert "sample_tasks must be a function, called as" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_criterion_is_judged_before_a_checkpoint_is_compared(tmp_path):
+    train(checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="criterion must be a function"):
+        train(checkpoint=tmp_path / "run.pt", criterion=None)
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_one_task_without_an_axis_of_its_own_is_told_so(over_tasks):
+    batch = Batch(torch.zeros(5, 3), torch.zeros(5, 1))
+    alone = {"sample": lambda n_tasks, generator: Tasks(batch, batch)}
+    said = r"it has 3 x and 1 y: a single task needs an axis.*x\[None\]"
+    with pytest.raises(ValueError, match=said):
+        train(nn.Linear(3, 1), over_tasks=over_tasks, **alone)
+
+
+PAIR = Batch(torch.zeros(4, 5, 1), torch.zeros(4, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "bad"),
+    [
+        (
+            Tasks(Batch(PAIR.x.numpy(), PAIR.y), PAIR),
+            "support.x is of type ndarray",
+        ),
+        (Tasks(PAIR, Batch(PAIR.x, {"y": PAIR.y})), "query.y is of type dict"),
+        (Tasks(PAIR, None), "query is of type NoneType"),
+        (Tasks(PAIR, PAIR.x), "query is of type Tensor"),
+        (
+            Tasks(PAIR, Batch((PAIR.x, None), PAIR.y)),
+            r"x\[1\] is of type None",
+        ),
+        (Tasks(PAIR, Batch({}, PAIR.y)), "query.x is empty"),
+        ((PAIR, PAIR), "got tuple$"),
+        (None, "got NoneType$"),
+    ],
+)
+def test_the_part_of_tasks_that_is_wrong_is_named(tasks, bad):
+    with pytest.raises(ValueError, match=f"must return Tasks.*{bad}"):
+        train(sample=lambda n_tasks, generator: tasks)
 
 
 def test_a_model_that_is_wrapped_for_many_processes_is_refused():
