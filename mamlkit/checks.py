@@ -191,22 +191,21 @@ def steps_and_lr(params: dict, lr, steps: int) -> None:
     rates("lr", lr)
 
 
-def rates(
-    name: str, lr: Any, learned: bool = True, holders: tuple = (PER_STEP, dict)
-) -> None:
+def rates(name: str, lr: Any, learned: bool = True, depth: int = 0) -> None:
     """Refuse rates that lead nowhere.
 
     Args:
         name: what to call `lr`.
         lr: as in `adapt`.
         learned: tensors may have been learned, and so be negative.
-        holders: what may hold rates here.
+        depth: 0 may be a list or dict, 1, in a list, a dict, 2 a rate alone.
     """
-    if isinstance(lr, holders):
-        whole = isinstance(lr, dict)
-        for key, rate in lr.items() if whole else enumerate(lr):
-            inside = () if whole else (dict,)
-            rates(f"{name}[{key!r}]", rate, learned, inside)
+    if isinstance(lr, dict) and depth < 2:
+        for key, rate in lr.items():
+            rates(f"{name}[{key!r}]", rate, learned, 2)
+    elif isinstance(lr, PER_STEP) and depth < 1:
+        for step, rate in enumerate(lr):
+            rates(f"{name}[{step}]", rate, learned, 1)
     elif isinstance(lr, Tensor):
         # Those that are being learned, or mapped over, are not looked at.
         if not lr.requires_grad and not _wrapped(lr):
@@ -220,10 +219,10 @@ def rates(
                 )
     elif not isinstance(lr, Real):
         listed = (
-            "a number or a tensor",
-            "a number, a tensor or a dict of these",
             "a number, a tensor, a dict of tensors or a list, one a step",
-        )[len(holders)]
+            "a number, a tensor or a dict of these",
+            "a number or a tensor",
+        )[depth]
         raise ValueError(f"{name} must be {listed}, got {lr!r}")
     elif not 0 <= float(lr) < math.inf:
         raise ValueError(f"{name} must be finite and >= 0, got {lr}")
