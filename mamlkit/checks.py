@@ -544,7 +544,7 @@ def begins(params: dict[str, Tensor]) -> None:
     for name, p in params.items():
         if _has_gaps(p):
             raise ValueError(
-                f"{name!r} holds numbers that are not finite before training: "
+                f"{name!r} holds numbers that are not finite before any step: "
                 "build or load it anew"
             )
 
@@ -677,8 +677,26 @@ def one_task(support: Any) -> None:
         raise ValueError(
             f"support must be a Batch(x, y) of one task, got a {kind}"
         )
+    if isinstance(x, list) and not all(hasattr(t, "shape") for t in x):
+        raise ValueError(
+            "support.x is a list, which is taken for several inputs: make x "
+            "an array, np.asarray(x)"
+        )
     sizes = {k: len(t) for k, t in (inputs.named(x, "x") | {"y": y}).items()}
     _as_many("support", sizes)
+
+
+def arrived(params: dict, start: dict, support: Any, steps: int) -> None:
+    """Refuse weights that are not finite, and say where that comes from."""
+    if not any(_has_gaps(p) for p in params.values()):
+        return
+    begins(start)
+    held = inputs.named(support.x, "x") | {"y": support.y}
+    finite("support's", [*held], [*held.values()])
+    raise FloatingPointError(
+        f"weights that are not finite after {steps} steps: lower lr, or take "
+        "fewer steps"
+    )
 
 
 def _as_many(part: str, sizes: dict[str, int], advice: str = "") -> None:
