@@ -173,8 +173,7 @@ def _stand_in(like: Tensor, step: float) -> Tensor:
 
 def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
-    if steps < 0:
-        raise ValueError(f"steps must be >= 0, got {steps}")
+    whole(0, steps=steps)
     frozen(params)
     if isinstance(lr, PER_STEP) and len(lr) != steps:
         raise ValueError(
@@ -235,12 +234,26 @@ def _wrapped(t: Tensor) -> bool:
     return torch._C._functorch.is_functorch_wrapped_tensor(t)
 
 
+def whole(least: int, **counts: Any) -> None:
+    """Refuse counts that are not whole, or too small."""
+    for name, count in counts.items():
+        fine = isinstance(count, Integral) and not isinstance(count, bool)
+        if not fine or count < least:
+            raise ValueError(
+                f"{name} must be a whole number >= {least}, got {count!r}"
+            )
+
+
 def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
     """Refuse a sample without tasks or examples."""
-    given = {"n_tasks": n_tasks, "k_shot": k_shot, "k_query": k_query}
-    for name, count in given.items():
-        if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")
+    whole(1, n_tasks=n_tasks, k_shot=k_shot, k_query=k_query)
+
+
+def chunks(tasks: Any, size: int) -> None:
+    """Refuse to judge no tasks at all."""
+    whole(1, size=size)
+    if not len(tasks.support.y):
+        raise ValueError("there are no tasks to judge")
 
 
 def source(generator) -> None:
@@ -525,7 +538,9 @@ def training(
                     "learned: make it a part of the model, or freeze it"
                 )
     source(generator)
-    if not isinstance(meta_lr, Real) or not 0 <= meta_lr < math.inf:
+    if not isinstance(meta_lr, Real):
+        raise ValueError(f"meta_lr must be a Python number, got {meta_lr!r}")
+    if not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
 
 
@@ -551,17 +566,12 @@ def begins(params: dict[str, Tensor]) -> None:
 
 def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
     """Refuse counts that are not whole, or too small."""
-    counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
-    counts["steps"] = steps, 0
+    whole(1, n_tasks=n_tasks)
+    whole(0, iterations=iterations, steps=steps)
     if tasks_at_once is not None:
-        counts["tasks_at_once"] = tasks_at_once, 1
+        whole(1, tasks_at_once=tasks_at_once)
     if patience is not None:
-        counts["patience"] = patience, 1
-    for name, (count, least) in counts.items():
-        if not isinstance(count, Integral) or count < least:
-            raise ValueError(
-                f"{name} must be a whole number >= {least}, got {count}"
-            )
+        whole(1, patience=patience)
 
 
 def choices(
@@ -763,12 +773,12 @@ def solver(strength: float, cg_steps: int) -> None:
     """Refuse settings with which iMAML has no solution."""
     if isinstance(strength, int | float) and not 0 < strength < math.inf:
         raise ValueError(f"strength must be finite and > 0, got {strength}")
-    if cg_steps < 0:
-        raise ValueError(f"cg_steps must be >= 0, got {cg_steps}")
+    whole(0, cg_steps=cg_steps)
 
 
 def step_weights(weights, lr, steps: int) -> None:
     """Refuse weights or rates that are not one for each step."""
+    whole(0, steps=steps)
     rates = len(lr) if isinstance(lr, PER_STEP) else steps
     if steps < 1 or len(weights) != steps or rates != steps:
         raise ValueError(

@@ -713,6 +713,8 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
     [
         ({"tasks_at_once": 0}, "tasks_at_once must be a whole number >= 1"),
         ({"n_tasks": 0}, "n_tasks must be a whole number >= 1"),
+        ({"n_tasks": True}, "n_tasks must be a whole number >= 1, got True"),
+        ({"n_tasks": "4"}, "n_tasks must be a whole number >= 1, got '4'"),
         ({"iterations": -1}, "iterations must be a whole number >= 0"),
         ({"iterations": 1e1}, "iterations must be a whole number >= 0"),
         ({"steps": 1.0}, "steps must be a whole number >= 0"),
@@ -739,7 +741,8 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
         ({"criterion": "mse"}, "criterion must be a function.* got 'mse'"),
         ({"validate": 3}, "validate must be a function, got 3"),
         ({"model": MLP}, r"model must be a module, as MLP\(\), got <class"),
-        ({"meta_lr": "1e-3"}, "meta_lr must be finite and >= 0, got 1e-3"),
+        ({"meta_lr": "1e-3"}, "meta_lr must be a Python number, got '1e-3'"),
+        ({"meta_lr": torch.tensor(0.1)}, r"a Python number, got tensor\(0.1"),
         (
             {"sample": lambda n_tasks, generator: waves(n_tasks).support},
             r"must return Tasks\(support, query\).*got Batch",

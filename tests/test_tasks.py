@@ -12,8 +12,10 @@ from mamlkit import (
     Sinusoids,
     SinusoidsAndLines,
     TaskArrays,
+    in_chunks,
     map_tasks,
 )
+from mamlkit.tasks import cut
 
 FAMILIES = [Sinusoids(), Harmonics(), SinusoidsAndLines()]
 
@@ -91,8 +93,19 @@ def test_half_of_sinusoids_and_lines_are_lines():
 @pytest.mark.parametrize("name", ["n_tasks", "k_shot", "k_query"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).__name__)
 def test_empty_sets_are_refused(family, name):
-    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
-        sample(family, **{name: 0})
+    for count in (0, 1.5, True, "4"):
+        said = f"{name} must be a whole number >= 1, got {count!r}"
+        with pytest.raises(ValueError, match=said):
+            sample(family, **{name: count})
+
+
+@pytest.mark.parametrize("size", [0, -3, None, 2.5])
+def test_chunks_have_a_size_and_tasks(size):
+    tasks = sample(Sinusoids())
+    with pytest.raises(ValueError, match="size must be a whole number >= 1"):
+        in_chunks(lambda part: part.support.y, tasks, size)
+    with pytest.raises(ValueError, match="there are no tasks to judge"):
+        in_chunks(lambda part: part.support.y, cut(tasks, 0, 0))
 
 
 def test_arrays_give_disjoint_examples_of_one_task():
