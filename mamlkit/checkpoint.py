@@ -134,6 +134,10 @@ def load_training(
     """
     if path is None or not Path(path).exists():
         return None
+    if Path(path).is_dir():  # as "" is
+        return ValueError(
+            f"checkpoint must name a file, as 'run.pt', got {str(path)!r}"
+        )
     try:
         state = load_checkpoint(path, settings)
     except ValueError as fault:

@@ -46,7 +46,7 @@ class Episodes:
         images, names = self.images, None
         if isinstance(images, Mapping):
             names, images = [*images], [*images.values()]
-        images = gathered("images", images)
+        images = gathered("images", images, "classes")
         names = names or [*range(len(images))]
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "names", names)

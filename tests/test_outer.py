@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -184,6 +185,14 @@ def test_killed_half_way_and_resumed_is_never_interrupted(tmp_path):
     _, whole = train(**options)
     assert resumed.loss == whole.loss
     assert same(resumed.params, whole.params)
+
+
+@pytest.mark.parametrize("where", ["", "runs"])
+def test_a_checkpoint_that_is_no_file_is_refused(where, tmp_path):
+    where = where and str(tmp_path)
+    said = f"checkpoint must name a file, .* got {re.escape(repr(where))}"
+    with pytest.raises(ValueError, match=said):
+        train(checkpoint=where)
 
 
 def test_a_finished_run_is_read_back_not_repeated(tmp_path):

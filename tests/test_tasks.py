@@ -299,6 +299,22 @@ def test_a_seed_is_no_source_of_randomness(family, generator):
         family.sample(2, k_shot=1, k_query=1, generator=generator)
 
 
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([], []),
+        (None, None),
+        ({}, [torch.zeros(3)]),
+        ((), [torch.zeros(3)]),
+        ({"a": []}, []),
+        (torch.zeros(0, 5, 1), torch.zeros(0, 5, 1)),
+    ],
+)
+def test_arrays_without_tasks_say_so(x, y):
+    with pytest.raises(ValueError, match="there are no tasks in x$"):
+        TaskArrays(x, y)
+
+
 def test_an_empty_table_says_so():
     with pytest.raises(ValueError, match="x has no rows"):
         TaskArrays.from_groups(torch.zeros(0, 3), torch.zeros(0, 1), [])
