@@ -1,7 +1,8 @@
 """Input checks: one line that says what is wrong and what to do.
 
-They look at shapes and Python numbers only. `if tensor:` would fail under
-`vmap`, and learned rates may turn negative.
+They look at shapes and Python numbers, and at a tensor's values only where
+no transform follows it: `if tensor:` would fail under `vmap`. Learned rates
+may turn negative.
 """
 
 import inspect
@@ -327,6 +328,8 @@ def finite(
 def _has_gaps(values: Tensor) -> bool:
     if values.is_meta or not values.numel():
         return False
+    if values.is_complex():
+        values = torch.view_as_real(values)
     # NaN is both the least and the greatest of numbers that have one.
     return not torch.stack(values.aminmax()).isfinite().all()
 

@@ -209,7 +209,7 @@ def test_rates_to_train_with_are_judged_before_it_begins(lr, match):
 
 @pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
 def test_rates_that_were_learned_may_be_negative(over_tasks):
-    rates = each(-0.01) | {"1.bias": nn.Parameter(torch.tensor(-0.01))}
+    rates = each(-0.01) | {"1.bias": nn.Parameter(torch.tensor(-0.1))}
     _, history = train(inner_lr=rates, iterations=2, over_tasks=over_tasks)
     loss_fn = functional_loss(small(), F.mse_loss)
     params, tasks = by_hand(loss_fn, None, [])[0], waves()
