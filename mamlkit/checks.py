@@ -40,9 +40,11 @@ def scalar(loss: Tensor) -> Tensor:
     if not isinstance(loss, Tensor) or loss.shape != ():
         got = getattr(loss, "shape", type(loss).__name__)
         got = tuple(got) if not isinstance(got, str) else got
+        advice = "take the mean over examples"
+        if isinstance(loss, Real):
+            advice = "leave .item() or float() out"
         raise ValueError(
-            f"the criterion must return a scalar tensor, got {got}: "
-            "take the mean over examples"
+            f"the criterion must return a scalar tensor, got {got}: {advice}"
         )
     return loss
 
@@ -657,10 +659,11 @@ def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
         if not hasattr(batch, "x") or not hasattr(batch, "y"):
             _no_tasks(tasks, part, batch)
         xs = inputs.named(batch.x, f"{part}.x") or {f"{part}.x": batch.x}
-        held |= xs | {f"{part}.y": batch.y}
-    for name, t in held.items():
-        if not isinstance(t, Tensor):
-            _no_tasks(tasks, name, t)
+        found = xs | {f"{part}.y": batch.y}
+        for name, t in found.items():
+            if not isinstance(t, Tensor):
+                _no_tasks(tasks, name, t)
+        held |= found
     dtype = next(iter(params.values())).dtype
     for name, t in held.items():
         if ".x" in name and t.is_floating_point() and t.dtype != dtype:

@@ -813,7 +813,7 @@ PAIR = Batch(torch.zeros(4, 5, 1), torch.zeros(4, 5, 1))
     ("tasks", "bad"),
     [
         (
-            Tasks(Batch(PAIR.x.numpy(), PAIR.y), PAIR),
+            Tasks(Batch(PAIR.x.numpy(), PAIR.y), None),
             "support.x is of type ndarray",
         ),
         (Tasks(PAIR, Batch(PAIR.x, {"y": PAIR.y})), "query.y is of type dict"),
