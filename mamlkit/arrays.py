@@ -42,7 +42,8 @@ class TaskArrays:
     """
 
     def __init__(self, x: Any, y: Any, names: Sequence | None = None):
-        self.x = _each(partial(gathered, "x"), x)
+        empty = isinstance(x, tuple | Mapping) and not x
+        self.x = _each(partial(gathered, "x"), None if empty else x)
         self.y = gathered("y", y)
         self.sizes = sizes(self.y)
         self.names = [*range(len(self.sizes))] if names is None else [*names]
@@ -188,10 +189,14 @@ def _kinds(table: Any) -> list[str]:
     return [getattr(dtype, "kind", "O") for dtype in dtypes]
 
 
-def gathered(name: str, arrays: Any) -> Groups:
+def gathered(name: str, arrays: Any, of: str = "tasks") -> Groups:
     """Make one tensor of groups of one size, and a list of others."""
+    listed = isinstance(arrays, list | tuple)
+    shape = (len(arrays),) if listed else getattr(arrays, "shape", ())
+    if arrays is None or shape[:1] == (0,):
+        raise ValueError(f"there are no {of} in {name}")
     ragged = isinstance(arrays, np.ndarray) and arrays.dtype.kind == "O"
-    if not isinstance(arrays, list | tuple) and not ragged:
+    if not listed and not ragged:
         whole = numbers(name, arrays)
         if whole.dim() < 2:
             raise ValueError(

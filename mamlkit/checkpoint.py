@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from numbers import Integral, Real
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +79,9 @@ def load_checkpoint(
     found = state.get("settings") if isinstance(state, dict) else None
     if settings is not None and found != settings:
         found = found if isinstance(found, dict) else {}
-        changed = ", ".join([*_differences(found, settings)][:5])
+        # The short ones say most.
+        differences = sorted(_differences(found, settings), key=len)
+        changed = ", ".join(differences[:5])
         raise ValueError(
             f"{path} comes from other settings ({changed}): delete it, or "
             "name another file"
@@ -90,11 +93,22 @@ def _differences(there: Any, here: Any, name: str = "") -> Iterator[str]:
     """Say where two settings differ, down to the entries of dicts."""
     if isinstance(there, dict) and isinstance(here, dict):
         for key in sorted(there.keys() | here.keys(), key=str):
-            inside = f"{name}.{key}" if name else f"{key}"
+            # What a module itself holds has a name that begins with a dot.
+            inside = f"{name}.{str(key).lstrip('.')}" if name else f"{key}"
             yield from _differences(there.get(key), here.get(key), inside)
     elif there != here:
-        one, other = (" ".join(str(v).split())[:80] for v in (there, here))
+        texts = [" ".join(str(v).split()) for v in (there, here)]
+        alike = len(commonprefix(texts))
+        one, other = (_cut(text, max(0, alike - 20)) for text in texts)
         yield f"{name} {one} there, {other} here"
+
+
+def _cut(text: str, start: int) -> str:
+    """Show 80 characters of a text, from `start` if it is longer."""
+    if len(text) <= 80:
+        return text
+    part = text[start : start + 80]
+    return "…" * (start > 0) + part + "…" * (start + 80 < len(text))
 
 
 def training_settings(generator, shapes, **settings) -> dict[str, Any]:
@@ -134,6 +148,10 @@ def load_training(
     """
     if path is None or not Path(path).exists():
         return None
+    if Path(path).is_dir():  # as "" is
+        return ValueError(
+            f"checkpoint must name a file, as 'run.pt', got {str(path)!r}"
+        )
     try:
         state = load_checkpoint(path, settings)
     except ValueError as fault:

@@ -1,7 +1,8 @@
 """Input checks: one line that says what is wrong and what to do.
 
-They look at shapes and Python numbers only. `if tensor:` would fail under
-`vmap`, and learned rates may turn negative.
+They look at shapes and Python numbers, and at a tensor's values only where
+no transform follows it: `if tensor:` would fail under `vmap`. Learned rates
+may turn negative.
 """
 
 import inspect
@@ -12,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 from torch import Generator, Tensor, nn
@@ -29,6 +30,8 @@ _POINTWISE = {
     nn.Linear, nn.Sequential, nn.ReLU, nn.LeakyReLU, nn.ELU, nn.GELU, nn.SiLU,
     nn.Tanh, nn.Sigmoid, nn.Softplus, nn.Dropout,
 }  # fmt: skip
+OF_ONE = "a single task needs an axis of its own, x[None]"
+ONE_LESS = "take y's last axis away, y[..., 0]"
 _TAKES_NUMBERS = nn.Embedding | nn.EmbeddingBag
 
 
@@ -37,9 +40,11 @@ def scalar(loss: Tensor) -> Tensor:
     if not isinstance(loss, Tensor) or loss.shape != ():
         got = getattr(loss, "shape", type(loss).__name__)
         got = tuple(got) if not isinstance(got, str) else got
+        advice = "take the mean over examples"
+        if isinstance(loss, Real):
+            advice = "leave .item() or float() out"
         raise ValueError(
-            f"the criterion must return a scalar tensor, got {got}: "
-            "take the mean over examples"
+            f"the criterion must return a scalar tensor, got {got}: {advice}"
         )
     return loss
 
@@ -56,19 +61,24 @@ def criterion(criterion: Callable) -> Callable[[Any, Tensor], Tensor]:
     if isinstance(criterion, type):
         name = criterion.__name__
         raise ValueError(f"criterion is a class: pass {name}(), an instance")
+    if not callable(criterion):
+        raise ValueError(
+            "criterion must be a function of outputs and y, as F.mse_loss, "
+            f"got {criterion!r}"
+        )
 
     def judged(outputs, y):
         shapes = getattr(outputs, "shape", None), y.shape
-        if shapes[0] == shapes[1]:
-            return scalar(criterion(outputs, y))
         if shapes[0] is None:
             return scalar(_choose(criterion, outputs, y))
-        if shapes not in known and not torch.compiler.is_compiling():
+        alike = shapes[0] == shapes[1] or shapes in known
+        if not alike and not torch.compiler.is_compiling():
             _aligned(criterion, outputs, y)
             known.add(shapes)
         try:
             return scalar(criterion(outputs, y))
-        except (IndexError, RuntimeError) as error:
+        # vmap's own kernels assert what others raise.
+        except (IndexError, RuntimeError, AssertionError) as error:
             _within(outputs, y, error)
             raise
 
@@ -123,12 +133,22 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
         if of == (*to, 1):
             advice = "give y a last axis, y[..., None] or table[['y']]"
         elif to == (*of, 1):
-            advice = "take y's last axis away, y[..., 0]"
+            advice = ONE_LESS
         raise ValueError(f"the model gives {of}, y is {to}: {advice}")
 
 
 def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
-    """Say of which label the model has no output, if there is one."""
+    """Say what of the labels, or of the criterion, does not suit."""
+    if "item()" in str(error):
+        raise ValueError(
+            "the criterion calls .item() or float(), which vmap cannot: let "
+            'it return the tensor, or use over_tasks="loop"'
+        ) from error
+    of, to = tuple(outputs.shape), tuple(y.shape)
+    if to == (*of[:-1], 1) != of and not y.is_floating_point():
+        raise ValueError(
+            f"the model gives {of}, y is {to}: {ONE_LESS}"
+        ) from error
     if outputs.dim() == y.dim() + 1 and y.is_floating_point():
         kind = str(y.dtype).removeprefix("torch.")
         raise ValueError(
@@ -156,38 +176,87 @@ def _stand_in(like: Tensor, step: float) -> Tensor:
 
 def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
-    if steps < 0:
-        raise ValueError(f"steps must be >= 0, got {steps}")
+    whole(0, steps=steps)
     frozen(params)
-    if isinstance(lr, PER_STEP):
-        if len(lr) != steps:
-            raise ValueError(
-                f"lr has {len(lr)} rates, one a step, and steps is {steps}"
-            )
-        for rate in lr:
-            steps_and_lr(params, rate, 1)
-    elif isinstance(lr, dict):
-        missing, unknown = params.keys() - lr.keys(), lr.keys() - params.keys()
+    if isinstance(lr, PER_STEP) and len(lr) != steps:
+        raise ValueError(
+            f"lr has {len(lr)} rates, one a step, and steps is {steps}"
+        )
+    for rate in lr if isinstance(lr, PER_STEP) else [lr]:
+        names = rate if isinstance(rate, dict) else params
+        missing, unknown = params.keys() - names, names.keys() - params.keys()
         if missing or unknown:
             raise ValueError(
                 "lr must have a tensor for every parameter: missing "
                 f"{sorted(missing)}, unknown {sorted(unknown)}"
             )
-    elif not isinstance(lr, Real | Tensor):
-        raise ValueError(
-            "lr must be a number, a tensor, a dict of tensors or a list of "
-            f"these, one a step, got {lr!r}"
-        )
-    elif isinstance(lr, Real) and not 0 <= float(lr) < math.inf:
-        raise ValueError(f"lr must be finite and >= 0, got {lr}")
+    rates("lr", lr)
+
+
+def rates(name: str, lr: Any, learned: bool = True, depth: int = 0) -> None:
+    """Refuse rates that lead nowhere.
+
+    Args:
+        name: what to call `lr`.
+        lr: as in `adapt`.
+        learned: tensors may have been learned, and so be negative.
+        depth: 0 may be a list or dict, 1, in a list, a dict, 2 a rate alone.
+    """
+    if isinstance(lr, dict) and depth < 2:
+        for key, rate in lr.items():
+            rates(f"{name}[{key!r}]", rate, learned, 2)
+    elif isinstance(lr, PER_STEP) and depth < 1:
+        for step, rate in enumerate(lr):
+            rates(f"{name}[{step}]", rate, learned, 1)
+    elif isinstance(lr, Tensor):
+        # Those that are being learned, or mapped over, are not looked at.
+        if not lr.requires_grad and not _wrapped(lr):
+            got = f", got {lr:g}" if lr.dim() == 0 else ""
+            if _has_gaps(lr):
+                raise ValueError(f"{name} must be finite{got}")
+            if not learned and lr.dim() == 0 and lr < 0:
+                raise ValueError(
+                    f"{name} must be >= 0{got}: a rate that was learned goes "
+                    "on with requires_grad_()"
+                )
+    elif not isinstance(lr, Real):
+        listed = (
+            "a number, a tensor, a dict of tensors or a list, one a step",
+            "a number, a tensor or a dict of these",
+            "a number or a tensor",
+        )[depth]
+        raise ValueError(f"{name} must be {listed}, got {lr!r}")
+    elif not 0 <= float(lr) < math.inf:
+        raise ValueError(f"{name} must be finite and >= 0, got {lr}")
+
+
+def _wrapped(t: Tensor) -> bool:
+    """Tell whether the numbers in a tensor cannot be looked at."""
+    if torch.compiler.is_compiling():
+        return True
+    return torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+
+def whole(least: int, **counts: Any) -> None:
+    """Refuse counts that are not whole, or too small."""
+    for name, count in counts.items():
+        fine = isinstance(count, Integral) and not isinstance(count, bool)
+        if not fine or count < least:
+            raise ValueError(
+                f"{name} must be a whole number >= {least}, got {count!r}"
+            )
 
 
 def counts(n_tasks: int, k_shot: int, k_query: int) -> None:
     """Refuse a sample without tasks or examples."""
-    given = {"n_tasks": n_tasks, "k_shot": k_shot, "k_query": k_query}
-    for name, count in given.items():
-        if count < 1:
-            raise ValueError(f"{name} must be >= 1, got {count}")
+    whole(1, n_tasks=n_tasks, k_shot=k_shot, k_query=k_query)
+
+
+def chunks(tasks: Any, size: int) -> None:
+    """Refuse to judge no tasks at all."""
+    whole(1, size=size)
+    if not len(tasks.support.y):
+        raise ValueError("there are no tasks to judge")
 
 
 def source(generator) -> None:
@@ -261,6 +330,8 @@ def finite(
 def _has_gaps(values: Tensor) -> bool:
     if values.is_meta or not values.numel():
         return False
+    if values.is_complex():
+        values = torch.view_as_real(values)
     # NaN is both the least and the greatest of numbers that have one.
     return not torch.stack(values.aminmax()).isfinite().all()
 
@@ -379,7 +450,7 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
         raise ValueError(
             "x must have shape (tasks, examples, *features), and that of one "
             f"task (examples, *features), got {tuple(one.shape)} for one "
-            "task: a single task needs an axis of its own, x[None]"
+            f"task: {OF_ONE}"
         )
 
 
@@ -448,7 +519,6 @@ def training(
     criterion: Callable,
     generator: Generator,
     meta_lr: float,
-    first_factor: float,
 ) -> None:
     """Refuse what `meta_train` could only stumble over later."""
     if not isinstance(model, nn.Module):
@@ -473,28 +543,40 @@ def training(
                     "learned: make it a part of the model, or freeze it"
                 )
     source(generator)
-    if not isinstance(meta_lr, Real) or not 0 <= meta_lr < math.inf:
+    if not isinstance(meta_lr, Real):
+        raise ValueError(f"meta_lr must be a Python number, got {meta_lr!r}")
+    if not 0 <= meta_lr < math.inf:
         raise ValueError(f"meta_lr must be finite and >= 0, got {meta_lr}")
-    if not isinstance(first_factor, Real):
+
+
+def factor(found: Any, iteration: int) -> float:
+    """Return what a schedule gave, if it is a finite number."""
+    if not isinstance(found, Real) or not math.isfinite(found):
         raise ValueError(
-            f"schedule must map an iteration to a number, got {first_factor} "
-            "for 0: cosine(iterations) makes such a schedule"
+            f"schedule must map an iteration to a finite number, got {found} "
+            f"for {iteration}: cosine(iterations) makes such a schedule"
         )
+    return float(found)
+
+
+def begins(params: dict[str, Tensor]) -> None:
+    """Refuse to begin from weights or rates that are not finite."""
+    for name, p in params.items():
+        if _has_gaps(p):
+            raise ValueError(
+                f"{name!r} holds numbers that are not finite before any step: "
+                "build or load it anew"
+            )
 
 
 def numbers(n_tasks, iterations, steps, tasks_at_once, patience) -> None:
     """Refuse counts that are not whole, or too small."""
-    counts = {"n_tasks": (n_tasks, 1), "iterations": (iterations, 0)}
-    counts["steps"] = steps, 0
+    whole(1, n_tasks=n_tasks)
+    whole(0, iterations=iterations, steps=steps)
     if tasks_at_once is not None:
-        counts["tasks_at_once"] = tasks_at_once, 1
+        whole(1, tasks_at_once=tasks_at_once)
     if patience is not None:
-        counts["patience"] = patience, 1
-    for name, (count, least) in counts.items():
-        if not isinstance(count, Integral) or count < least:
-            raise ValueError(
-                f"{name} must be a whole number >= {least}, got {count}"
-            )
+        whole(1, patience=patience)
 
 
 def choices(
@@ -502,10 +584,10 @@ def choices(
     callback, schedule,
 ) -> None:  # fmt: skip
     """Refuse choices that contradict each other, or do nothing."""
-    called = {"objective": objective, "validate": validate}
-    called |= {"callback": callback, "schedule": schedule}
-    for name, given in called.items():
-        if given is not None and not callable(given):
+    called = {"validate": validate, "callback": callback, "schedule": schedule}
+    called = {k: given for k, given in called.items() if given is not None}
+    for name, given in ({"objective": objective} | called).items():
+        if not callable(given):
             raise ValueError(f"{name} must be a function, got {given!r}")
     if keep not in ("last", "best"):
         raise ValueError(f'keep must be "last" or "best", got {keep!r}')
@@ -571,20 +653,36 @@ def idle(names: set[str]) -> None:
 def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
     """Return what a sampler returned, if it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
-    batches = [getattr(tasks, part, None) for part in ("support", "query")]
-    xs = [t for b in batches for t in inputs.tensors(getattr(b, "x", None))]
-    ys = [getattr(batch, "y", None) for batch in batches]
-    if not all(isinstance(t, Tensor) for t in xs + ys):
-        raise ValueError(
-            "sample_tasks must return Tasks(support, query), each a Batch of "
-            "x, one tensor or several in a tuple or dict, and y, one tensor; "
-            f"got {type(tasks).__name__}"
-        )
+    held: dict[str, Any] = {}
+    for part in ("support", "query"):
+        batch = getattr(tasks, part, None)
+        if not hasattr(batch, "x") or not hasattr(batch, "y"):
+            _no_tasks(tasks, part, batch)
+        xs = inputs.named(batch.x, f"{part}.x") or {f"{part}.x": batch.x}
+        found = xs | {f"{part}.y": batch.y}
+        for name, t in found.items():
+            if not isinstance(t, Tensor):
+                _no_tasks(tasks, name, t)
+        held |= found
     dtype = next(iter(params.values())).dtype
-    for x in xs:
-        if x.is_floating_point() and x.dtype != dtype:
-            raise ValueError(_unlike(x, dtype))
+    for name, t in held.items():
+        if ".x" in name and t.is_floating_point() and t.dtype != dtype:
+            raise ValueError(_unlike(t, dtype))
     return tasks
+
+
+def _no_tasks(tasks: Any, name: str, found: Any) -> NoReturn:
+    """Say which part of Tasks is not what it should be."""
+    got = type(tasks).__name__
+    if hasattr(tasks, "support"):
+        empty = isinstance(found, tuple | list | dict) and not found
+        kind = "empty" if empty else f"of type {type(found).__name__}"
+        got += f", whose {name} is {kind}"
+    raise ValueError(
+        "sample_tasks must return Tasks(support, query), each a Batch of x, "
+        "one tensor or several in a tuple or dict, and y, one tensor; got "
+        f"{got}"
+    )
 
 
 def one_task(support: Any) -> None:
@@ -595,11 +693,35 @@ def one_task(support: Any) -> None:
         raise ValueError(
             f"support must be a Batch(x, y) of one task, got a {kind}"
         )
+    if isinstance(x, list) and not all(hasattr(t, "shape") for t in x):
+        raise ValueError(
+            "support.x is a list, which is taken for several inputs: make x "
+            "an array, np.asarray(x)"
+        )
     sizes = {k: len(t) for k, t in (inputs.named(x, "x") | {"y": y}).items()}
+    _as_many("support", sizes)
+
+
+def arrived(params: dict, start: dict, support: Any, steps: int) -> None:
+    """Refuse weights that are not finite, and say where that comes from."""
+    if not any(_has_gaps(p) for p in params.values()):
+        return
+    begins(start)
+    held = inputs.named(support.x, "x") | {"y": support.y}
+    finite("support's", [*held], [*held.values()])
+    raise FloatingPointError(
+        f"weights that are not finite after {steps} steps: lower lr, or take "
+        "fewer steps"
+    )
+
+
+def _as_many(part: str, sizes: dict[str, int], advice: str = "") -> None:
+    """Refuse examples that are not pairs of x and y."""
     if len({*sizes.values()}) > 1 or 0 in sizes.values():
         raise ValueError(
-            "support needs as many x as y, and one at least: it has "
+            f"{part} needs as many x as y, and one at least: it has "
             + " and ".join(f"{n} {name}" for name, n in sizes.items())
+            + advice
         )
 
 
@@ -640,11 +762,8 @@ def tasks(tasks, over_tasks: str) -> None:
         )
     for part, tensors in given.items():
         sizes = {name: len(t[0]) for name, t in tensors.items() if t.dim() > 1}
-        if len(set(sizes.values())) > 1 or 0 in sizes.values():
-            raise ValueError(
-                f"{part} needs as many x as y, and one at least: it has "
-                + " and ".join(f"{n} {name}" for name, n in sizes.items())
-            )
+        single = all(t.dim() == 2 for t in tensors.values())
+        _as_many(part, sizes, f": {OF_ONE}" if single else "")
 
 
 def adapted(params: dict, adapted) -> None:
@@ -660,12 +779,12 @@ def solver(strength: float, cg_steps: int) -> None:
     """Refuse settings with which iMAML has no solution."""
     if isinstance(strength, int | float) and not 0 < strength < math.inf:
         raise ValueError(f"strength must be finite and > 0, got {strength}")
-    if cg_steps < 0:
-        raise ValueError(f"cg_steps must be >= 0, got {cg_steps}")
+    whole(0, cg_steps=cg_steps)
 
 
 def step_weights(weights, lr, steps: int) -> None:
     """Refuse weights or rates that are not one for each step."""
+    whole(0, steps=steps)
     rates = len(lr) if isinstance(lr, PER_STEP) else steps
     if steps < 1 or len(weights) != steps or rates != steps:
         raise ValueError(
@@ -704,15 +823,26 @@ def labels(logits: Tensor, y: Tensor) -> None:
         )
 
 
-def diverged(what: str, iteration: int, tasks=None) -> str:
-    """Say what is not finite, and what to do about it."""
+def diverged(what: str, iteration: int, tasks=None, early=False) -> str:
+    """Say what is not finite, and what to do about it.
+
+    Args:
+        what: is not finite.
+        iteration: where.
+        tasks: of this iteration.
+        early: it is not finite before any step, inner or outer.
+    """
     parts = [t for x, y in tasks or () for t in (*inputs.tensors(x), y)]
+    what = f"{what} at iteration {iteration}"
     if not all(t.isfinite().all() for t in parts):
+        return f"{what}: its tasks hold numbers that are not finite"
+    if early:
         return (
-            f"{what} at iteration {iteration}: its tasks hold numbers that "
-            "are not finite"
+            f"{what} before any inner step: look for a log, root or division "
+            "of 0 in the criterion and in forward(), and at frozen weights"
         )
     return (
-        f"{what} not finite at iteration {iteration}: lower inner_lr or "
-        "meta_lr; the checkpoint, if any, keeps the last good weights"
+        f"{what}: lower inner_lr or meta_lr. From a checkpoint, if there is "
+        "one, other rates go on with model.load_state_dict(load_checkpoint("
+        'path)["params"], strict=False), under another file name'
     )

@@ -46,7 +46,8 @@ def adapted_model(
 
     Raises:
         ValueError: as in `adapt`, no parameter requires grad, or `support`
-            is not the examples of one task.
+            is not the examples of one task, or holds gaps.
+        FloatingPointError: the steps lead to weights that are not finite.
     """
     module = copy.deepcopy(model)
     own = {k: p for k, p in module.named_parameters() if p.requires_grad}
@@ -68,6 +69,7 @@ def adapted_model(
     if adapted is not None:
         params, (loss_fn,) = of_part(params, adapted, loss_fn)
     params = adapt(params, loss_fn, support, lr=lr, steps=steps, rule=rule)
+    checks.arrived(params, own, support, steps)
     for name, value in params.items():
         own[name].copy_(value)
     return module.requires_grad_(False)

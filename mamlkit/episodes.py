@@ -46,11 +46,12 @@ class Episodes:
         images, names = self.images, None
         if isinstance(images, Mapping):
             names, images = [*images], [*images.values()]
-        images = gathered("images", images)
+        images = gathered("images", images, "classes")
         names = names or [*range(len(images))]
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "sizes", sizes(images))
+        checks.whole(0, n_way=self.n_way)
         if not 2 <= self.n_way <= len(images):
             raise ValueError(
                 f"n_way must be 2 to {len(images)}, the number of classes, "

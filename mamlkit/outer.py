@@ -23,10 +23,10 @@ from mamlkit.checkpoint import (
 )
 from mamlkit.gradient import gradient_of, in_parts
 from mamlkit.history import Best, History, Run, best_of, copied, mark
-from mamlkit.inner import Params, Rates, functional_loss
+from mamlkit.inner import LossFn, Params, Rates, functional_loss
 from mamlkit.objectives import meta_loss
 from mamlkit.rates import filled, learned
-from mamlkit.tasks import OverTasks, Tasks, to_device
+from mamlkit.tasks import OverTasks, Tasks, map_tasks, to_device
 from mamlkit.trial import vmap_is_right
 
 CHECKPOINT_SECONDS = 10.0
@@ -77,7 +77,7 @@ def meta_train(
     Finn et al. 2017, Algorithm 1. Same seed and same thread count give the
     same bits; an interrupted run continues from `checkpoint` to the bits it
     would have reached. Interrupted, by Ctrl-C or an error, `model` is left
-    with the weights so far, and `checkpoint` is written.
+    with the weights so far, or the best, and `checkpoint` is written.
 
     Under `torchrun` every process takes its share of the tasks; gradients are
     averaged, and the first process validates, calls back and writes
@@ -132,17 +132,23 @@ def meta_train(
         ValueError: a setting makes no sense, `checkpoint` is damaged, from
             other settings, or cannot be written, the model keeps state from
             call to call, or vmap gets its gradient wrong.
-        FloatingPointError: the meta-loss is not finite any more; `checkpoint`
-            keeps the last good weights, `model` those it came with.
+        FloatingPointError: the meta-loss is not finite any more, or the
+            weights. If only the loss, `model` and `checkpoint` get the
+            weights so far, and going on from there meets the same tasks. If
+            the weights, `checkpoint` stays as last written, and `model` as it
+            came, or gets the best with `keep="best"`.
     """
     checks.numbers(n_tasks, iterations, steps, tasks_at_once, patience)
     checks.choices(
         objective, keep, validate, patience, clip, optimizer, callback,
         schedule,
     )  # fmt: skip
-    first_factor = schedule(0) if schedule and iterations else 1.0
-    checks.training(model, criterion, generator, meta_lr, first_factor)
+    if schedule and iterations:
+        checks.factor(schedule(0), 0)
+    checks.training(model, criterion, generator, meta_lr)
+    checks.rates("inner_lr", inner_lr, learned=False)
     checks.sampler(sample_tasks, n_tasks, generator)
+    loss_fn = functional_loss(model, criterion)
     rank, world = ranks.join()
     own: Params = {
         k: p for k, p in model.named_parameters() if p.requires_grad
@@ -157,9 +163,9 @@ def meta_train(
     )  # fmt: skip
     found = None if rank else load_training(checkpoint, settings, iterations)
     resume(run, ranks.of_first(found, world))
+    checks.begins(run.params)
     history, first, idle = run.history, run.done, {*run.params}
 
-    loss_fn = functional_loss(model, criterion)
     follow = _following(
         objective, own, rates, inner_lr, steps=steps, first_order=first_order,
         over_tasks=over_tasks,
@@ -189,13 +195,19 @@ def meta_train(
                 grads, loss_tensor = gradient(run.params, loss_fn, tasks)
             loss = loss_tensor.item()
             if not math.isfinite(loss):
+                theta = {name: run.params[name] for name in own}
+                early = i == 0 and not _fine_before_steps(
+                    theta, loss_fn, tasks, over_tasks
+                )
                 what = f"meta-loss {loss}"
-                raise FloatingPointError(checks.diverged(what, i, tasks))
+                raise FloatingPointError(
+                    checks.diverged(what, i, tasks, early=early)
+                )
             history.seconds = time.perf_counter() - begun
             # Only now is it certain that the last update left good weights.
             save(after=CHECKPOINT_SECONDS)
             with _undisturbed():
-                factor = float(schedule(i)) if schedule else 1.0
+                factor = checks.factor(schedule(i), i) if schedule else 1.0
                 _move(run, grads, loss, factor, clip)
             idle = {name for name in idle if not grads[name].any()}
             if idle and i + 1 in (first + IDLE_ITERATIONS, iterations):
@@ -338,30 +350,48 @@ def _leaving(
     """Leave weights in the model and on disk, however training ends."""
     first = run.done
 
-    def finite():
-        return all(p.isfinite().all() for p in run.params.values())
-
-    def leave():
+    def leave() -> bool:
+        """Leave what is finite; say whether that is the last weights."""
         chosen = run.best if keep == "best" and run.best else run.params
-        _copy_into(own | rates, chosen)
-        learnt = {name: chosen[name].clone() for name in rates}
-        run.history.params = {name: chosen[name] for name in own}
-        run.history.inner_lr = filled(inner_lr, learnt)
-        if run.done > first:  # last, as the disk may be full
+        if _finite(chosen):
+            _copy_into(own | rates, chosen)
+            learnt = {name: chosen[name].clone() for name in rates}
+            run.history.params = {name: chosen[name] for name in own}
+            run.history.inner_lr = filled(inner_lr, learnt)
+        fine = _finite(run.params)
+        if fine and run.done > first:  # last, as the disk may be full
             save()
+        return fine
 
     try:
         yield
-    except FloatingPointError:
-        raise
     except BaseException:
-        if finite():
-            leave()
+        leave()
         raise
-    if not finite():
-        what = checks.diverged("weights", run.done - 1)
+    if not leave():
+        what = "weights that are not finite"
+        what = checks.diverged(what, run.done - 1)
         raise FloatingPointError(what)
-    leave()
+
+
+@torch.no_grad()
+def _fine_before_steps(
+    params: Params, loss_fn: LossFn, tasks: Tasks, over_tasks: OverTasks
+) -> bool:
+    """Tell whether the losses of θ itself are finite."""
+
+    def both(support, query):
+        return loss_fn(params, support) + loss_fn(params, query)
+
+    try:
+        losses = map_tasks(both, tasks, over_tasks)
+    except Exception:  # an objective may call its loss in a way of its own
+        return True
+    return bool(losses.isfinite().all())
+
+
+def _finite(params: Params) -> bool:
+    return all(bool(p.isfinite().all()) for p in params.values())
 
 
 @torch.no_grad()

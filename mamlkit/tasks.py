@@ -82,7 +82,11 @@ def in_chunks(
 
     Returns:
         the rows of all chunks, as one tensor.
+
+    Raises:
+        ValueError: there are no tasks, or `size` is below 1.
     """
+    checks.chunks(tasks, size)
     parts = []
     for i in range(0, len(tasks.support.y), size):
         parts.append(judge(cut(tasks, i, i + size)))

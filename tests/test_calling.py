@@ -593,6 +593,44 @@ def test_labels_that_are_no_whole_numbers_say_so():
         grad(loss_fn)(params, batch)
 
 
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+@pytest.mark.parametrize("use", [nn.CrossEntropyLoss(), F.nll_loss])
+def test_labels_with_a_last_axis_say_so(use, over_tasks):
+    model = nn.Linear(3, 2)
+    apart = Tasks(*(Batch(x, y[..., None]) for x, y in tasks()))
+    said = r"gives \(5, 2\), y is \(5, 1\): take y's last axis away, y\[..., 0"
+    with pytest.raises(ValueError, match=said):
+        meta_loss(
+            of(model), functional_loss(model, use), apart, lr=0.1,
+            over_tasks=over_tasks,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_a_criterion_that_returns_a_number_is_blamed_and_not_the_model(
+    over_tasks,
+):
+    model = nn.Linear(3, 2)
+
+    def number(outputs, y):
+        return F.cross_entropy(outputs, y).item()
+
+    with pytest.raises(
+        ValueError, match=r"the criterion .* \.item\(\) or float"
+    ):
+        meta_train(
+            model, tasks, criterion=number, inner_lr=0.1, meta_lr=0.1,
+            n_tasks=4, iterations=1, over_tasks=over_tasks,
+            generator=torch.Generator(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("criterion", [None, "mse"])
+def test_what_is_no_criterion_is_refused_at_once(criterion):
+    with pytest.raises(ValueError, match="criterion must be a function"):
+        functional_loss(nn.Linear(3, 2), criterion)
+
+
 def test_meta_train_says_that_x_holds_whole_numbers():
     whole = Tasks(*(Batch(x.long(), y) for x, y in tasks()))
     with pytest.raises(ValueError, match="x is torch.int64 and the model"):
@@ -604,6 +642,7 @@ def test_meta_train_says_that_x_holds_whole_numbers():
 
 
 def test_whole_numbers_stay_fine_where_the_model_takes_them():
+    torch.manual_seed(0)
     model = nn.Sequential(nn.Embedding(9, 3), nn.Flatten(), nn.Linear(6, 2))
     loss_fn = functional_loss(model, F.cross_entropy)
     t = Tasks(*(Batch(x[..., :2].long().abs(), y) for x, y in tasks()))

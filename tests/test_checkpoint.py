@@ -92,6 +92,34 @@ def test_settings_that_differ_are_named(tmp_path):
         load_checkpoint(tmp_path / "run.pt", {"lr": 1})
 
 
+def test_long_settings_are_cut_where_they_part_and_short_ones_come_first(
+    tmp_path,
+):
+    path, same = tmp_path / "run.pt", "same " * 50
+    there, here = (
+        {"settings": {"a": f"{same}{end}", "b": {"c": n}}}
+        for end, n in (("one" + same, 1), ("other" + same, 2))
+    )
+    save_checkpoint(path, there)
+    with pytest.raises(ValueError) as caught:
+        load_checkpoint(path, here["settings"])
+    said = str(caught.value)
+    assert "settings (b.c 1 there, 2 here, a …" in said
+    assert " onesame" in said and " othersame" in said
+    assert len(said) < len(str(path)) + 300
+
+
+def test_a_setting_of_a_module_is_named_with_single_dots(tmp_path):
+    one, other = (
+        {"criterion": described(nn.MSELoss(reduction=how))}
+        for how in ("mean", "sum")
+    )
+    save_checkpoint(tmp_path / "run.pt", {"settings": one})
+    said = r"\(criterion.with.reduction mean there, sum here\)"
+    with pytest.raises(ValueError, match=said):
+        load_checkpoint(tmp_path / "run.pt", other)
+
+
 # --- what a run must share with its checkpoint
 
 

@@ -1,5 +1,6 @@
 """A module for one task: adapted, without a graph, and nobody else's."""
 
+import math
 import warnings
 
 import numpy as np
@@ -116,6 +117,34 @@ def test_what_is_not_one_tasks_examples_is_refused(model, support):
     ):
         with pytest.raises(ValueError, match=said):
             adapted_model(model, wrong, **GIVEN)
+
+
+def test_a_model_of_nans_is_not_handed_back(model, support):
+    x, y = (t.clone() for t in support)
+    x[2, 1], y[3] = math.nan, math.inf
+    for wrong, said in (
+        (
+            Batch(x, support.y),
+            r"support's 'x' .* \(in row 2, column 1\)",
+        ),
+        (Batch(support.x.numpy(), y.numpy()), "support's 'y' holds .* row 3"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            adapted_model(model, wrong, **GIVEN)
+    with pytest.raises(FloatingPointError, match="after 4 steps: lower lr"):
+        adapted_model(model, support, **GIVEN | {"lr": 1e30})
+    model[2].bias.data[0] = math.nan
+    with pytest.raises(ValueError, match="'2.bias' holds numbers"):
+        adapted_model(model, support, **GIVEN)
+
+
+def test_a_table_of_lists_is_not_several_inputs(model, support):
+    x, y = (t.tolist() for t in support)
+    with pytest.raises(ValueError, match=r"make x an array, np.asarray\(x\)"):
+        adapted_model(model, Batch(x, y), **GIVEN)
+    found = adapted_model(model, Batch(np.float32(x), np.float32(y)), **GIVEN)
+    right = adapted_model(model, support, **GIVEN)
+    assert torch.equal(found[2].weight, right[2].weight)
 
 
 def test_examples_that_are_sequences_are_no_stack():

@@ -140,8 +140,13 @@ def test_the_same_seed_draws_the_same_tasks_and_images_stay(images):
         (lambda x: x[0, 0, 0, 0], {}, r"begin with \(tasks, examples\)"),
         (lambda x: [*x[:4], x[0, :, 0]], {}, "must differ in examples only"),
         (lambda x: [(t, t) for t in x], {}, "got a tuple.* TaskArrays' x"),
+        (lambda x: [], {}, "there are no classes in images"),
+        (lambda x: {}, {}, "there are no classes in images"),
+        (lambda x: None, {}, "there are no classes in images"),
         (lambda x: x, {"n_way": 31}, "n_way must be 2 to 30.* got 31"),
         (lambda x: x, {"n_way": 1}, "n_way must be 2 to 30"),
+        (lambda x: x, {"n_way": None}, "n_way must be a whole.* got None"),
+        (lambda x: x, {"n_way": 2.5}, "n_way must be a whole.* got 2.5"),
     ],
 )
 def test_bad_images_are_refused(images, change, settings, message):
@@ -157,9 +162,10 @@ def test_bad_images_are_refused(images, change, settings, message):
             (1, 15, 6),
             r"class 0 has 20 examples, 15 \+ 6 wanted \(and 29 more: too",
         ),
-        ((0, 1, 1), "n_tasks must be >= 1, got 0"),
-        ((1, 0, 1), "k_shot must be >= 1, got 0"),
-        ((1, 1, 0), "k_query must be >= 1, got 0"),
+        ((0, 1, 1), "n_tasks must be a whole number >= 1, got 0"),
+        ((1, 0, 1), "k_shot must be a whole number >= 1, got 0"),
+        ((1, 1, 0), "k_query must be a whole number >= 1, got 0"),
+        ((1, 1.5, 1), "k_shot must be a whole number >= 1, got 1.5"),
     ],
 )
 def test_bad_counts_are_refused(images, counts, message):

@@ -1,10 +1,13 @@
 """The meta-gradient at once, in parts, and compiled: the same numbers."""
 
 import warnings
+from functools import partial
 
 import pytest
 import torch
 from test_outer import train
+from test_rates import each
+from torch._dynamo.utils import counters
 
 import mamlkit.checks
 from mamlkit import meta_loss
@@ -43,6 +46,17 @@ def test_compiled_training_gives_the_same_numbers():
     _, compiled = train(iterations=5, compile=True)
     for a, b in zip(eager.loss, compiled.loss):
         assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: 0.01, partial(each, kind=torch.clone), each]
+)
+def test_what_is_compiled_is_one_graph(make):
+    torch.compiler.reset()
+    counters.clear()
+    train(iterations=2, compile=True, inner_lr=make())
+    assert not counters["graph_break"]
+    assert counters["stats"]["unique_graphs"] == 1
 
 
 def test_without_a_compiler_it_says_so_and_goes_on(monkeypatch):

@@ -15,6 +15,7 @@ from mamlkit import (
     functional_loss,
     imaml_loss,
     meta_loss,
+    multi_step_loss,
     reptile_loss,
 )
 
@@ -185,10 +186,22 @@ def test_impossible_rates_are_refused(lr):
         adapt(params, loss_fn, support, lr=lr)
 
 
-def test_negative_steps_are_refused():
-    params, loss_fn, support, _ = small_problem()
-    with pytest.raises(ValueError, match=r"steps must be >= 0, got -1"):
-        adapt(params, loss_fn, support, lr=0.1, steps=-1)
+@pytest.mark.parametrize("steps", [-1, 1.5, None, True, "1"])
+def test_steps_that_are_no_whole_number_are_refused(steps):
+    params, loss_fn, support, query = small_problem()
+    tasks = Tasks(*(Batch(b.x[None], b.y[None]) for b in (support, query)))
+    options = {"lr": 0.1, "steps": steps}
+    for use in (
+        lambda: adapt(params, loss_fn, support, **options),
+        lambda: meta_loss(params, loss_fn, tasks, **options),
+        lambda: adaptation_curve(params, loss_fn, loss_fn, tasks, **options),
+        lambda: multi_step_loss(
+            params, loss_fn, tasks, weights=[1.0], **options
+        ),
+    ):
+        said = f"steps must be a whole number >= 0, got {steps!r}$"
+        with pytest.raises(ValueError, match=said):
+            use()
 
 
 def test_rates_of_other_names_are_refused():

@@ -97,7 +97,7 @@ def test_inputs_are_checked_as_in_meta_loss(kind):
     one = Tasks(*only(waves()))
     with pytest.raises(ValueError, match="one leading axis, the tasks"):
         objective(params, loss_fn, one, lr=0.1, steps=1)
-    with pytest.raises(ValueError, match="steps must be >= 0, got -1"):
+    with pytest.raises(ValueError, match="steps must be a whole number >= 0"):
         objective(params, loss_fn, waves(), lr=0.1, steps=-1)
 
 

@@ -91,6 +91,14 @@ def test_a_missing_archive_is_refused(folder):
     refused(folder, f"no archive at .*{NAMES[1]}")
 
 
+def test_a_file_in_place_of_the_folder_is_refused(folder):
+    said = (
+        f"{NAMES[0]} is a file: --from wants the folder that holds {NAMES[0]}"
+    )
+    with pytest.raises(ValueError, match=said):
+        omniglot.fetch(folder / NAMES[0], cache=folder / "cache")
+
+
 @pytest.mark.parametrize("kept", [0, 0.5, 0.999])
 def test_a_truncated_archive_is_refused(folder, kept):
     data = (folder / NAMES[0]).read_bytes()

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,6 +187,14 @@ def test_killed_half_way_and_resumed_is_never_interrupted(tmp_path):
     assert same(resumed.params, whole.params)
 
 
+@pytest.mark.parametrize("where", ["", "runs"])
+def test_a_checkpoint_that_is_no_file_is_refused(where, tmp_path):
+    where = where and str(tmp_path)
+    said = f"checkpoint must name a file, .* got {re.escape(repr(where))}"
+    with pytest.raises(ValueError, match=said):
+        train(checkpoint=where)
+
+
 def test_a_finished_run_is_read_back_not_repeated(tmp_path):
     path = tmp_path / "run.pt"
     _, first = train(checkpoint=path)
@@ -199,15 +208,41 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path):
         train(checkpoint=tmp_path / "run.pt", inner_lr=0.5)
 
 
+def spoiling(at):
+    """Adam whose step number `at` leaves weights that are not finite."""
+
+    class Spoiling(torch.optim.Adam):
+        calls = 0
+
+        def step(self):
+            super().step()
+            self.calls += 1
+            if self.calls == at:
+                self.param_groups[0]["params"][0].data.fill_(math.nan)
+
+    return Spoiling
+
+
+def huge(at):
+    """A sampler whose call number `at` gives an infinite loss."""
+    calls = []
+
+    def sample(n_tasks, generator):
+        calls.append(1)
+        one = {"k_shot": 5, "k_query": 5, "generator": generator}
+        support, query = Sinusoids().sample(n_tasks, **one)
+        scale = 1e30 if len(calls) == at else 1
+        return Tasks(support, Batch(query.x, query.y * scale))
+
+    return sample
+
+
 def test_a_diverging_run_keeps_its_last_good_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(mamlkit.outer, "CHECKPOINT_SECONDS", 0)
 
-    def breaks_at_12(i):
-        return float("nan") if i == 12 else 1.0
-
     path = tmp_path / "run.pt"
     with pytest.raises(FloatingPointError, match=r"at iteration 13: lower"):
-        train(checkpoint=path, schedule=breaks_at_12)
+        train(checkpoint=path, optimizer=spoiling(13))
     state = torch.load(path)
     assert state["iteration"] == 12
     assert all(p.isfinite().all() for p in state["params"].values())
@@ -507,19 +542,107 @@ def test_ctrl_c_in_the_middle_of_an_update_waits_until_it_is_whole(tmp_path):
 
 
 def test_a_run_that_diverged_leaves_the_model_as_it_came(tmp_path):
-    model = small()
+    model, path = small(), tmp_path / "run.pt"
     before = {k: p.clone() for k, p in model.named_parameters()}
+    for at, hooks in (
+        (6, {}),
+        (20, {}),  # the last step
+        (6, {"callback": stopping(6, KeyboardInterrupt())}),
+    ):
+        with pytest.raises((FloatingPointError, KeyboardInterrupt)):
+            train(model, optimizer=spoiling(at), checkpoint=path, **hooks)
+        assert same(before, dict(model.named_parameters()))
+        assert not path.exists()
+
+
+def test_a_loss_that_is_not_finite_takes_nothing_with_it(tmp_path):
+    model, path = small(), tmp_path / "run.pt"
+    with pytest.raises(FloatingPointError, match="at iteration 12: lower"):
+        train(model, sample=huge(13), checkpoint=path)
+    _, short = train(iterations=12, sample=huge(0))
+    assert same(short.params, dict(model.named_parameters()))
+    state = torch.load(path)
+    assert state["iteration"] == 12 and same(short.params, state["params"])
+    # It meets the bad tasks again, and goes on where there are none.
+    with pytest.raises(FloatingPointError, match="at iteration 12: lower"):
+        train(model, sample=huge(1), checkpoint=path)
+    assert same(short.params, dict(model.named_parameters()))
+    _, resumed = train(sample=huge(0), checkpoint=path)
+    assert resumed.loss == train(sample=huge(0))[1].loss
+
+
+@pytest.mark.parametrize("at", [12, 20])
+@pytest.mark.parametrize("how", ["loss", "weights"])
+def test_a_run_that_diverged_leaves_the_best(how, at, tmp_path):
+    validate, path = falls_until(4), tmp_path / "run.pt"
+    options = {"sample": huge(at)} if how == "loss" else {}
+    options |= {"optimizer": spoiling(at)} if how == "weights" else {}
+    model = small()
     with pytest.raises(FloatingPointError):
-        train(model, schedule=lambda i: float("nan") if i == 5 else 1.0)
-    assert same(before, dict(model.named_parameters()))
-    with pytest.raises(KeyboardInterrupt):
         train(
-            model, schedule=lambda i: float("nan") if i == 5 else 1.0,
-            callback=stopping(6, KeyboardInterrupt()),
-            checkpoint=tmp_path / "run.pt",
-        )  # fmt: skip
-    assert same(before, dict(model.named_parameters()))
-    assert not (tmp_path / "run.pt").exists()
+            model, validate=validate, keep="best", checkpoint=path, **options
+        )
+    assert same(validate.calls[3], dict(model.named_parameters()))
+    assert path.exists() == (how == "loss")
+
+
+def test_other_rates_go_on_from_the_checkpoint_as_the_message_says(tmp_path):
+    model, path = small(), tmp_path / "run.pt"
+    rate = {"inner_lr": nn.Parameter(torch.tensor(0.01))}
+    with pytest.raises(FloatingPointError, match="12: lower") as caught:
+        train(model, sample=huge(13), checkpoint=path, **rate)
+    said = str(caught.value)
+    advice = said[said.index("model.load") : said.index(", under")]
+    left, model = dict(model.named_parameters()), small()
+    eval(advice, vars(mamlkit) | {"path": path, "model": model})
+    assert same(left, dict(model.named_parameters()))
+    train(model, checkpoint=tmp_path / "other.pt", meta_lr=0.001)
+
+
+def nans_at(name, frozen=False):
+    model = small()
+    model.get_parameter(name).data[0] = math.nan
+    model.get_parameter(name).requires_grad_(not frozen)
+    return model
+
+
+def fails(outputs, y):
+    return F.mse_loss(outputs, y) / 0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"model": nans_at("1.bias")}, ValueError, "'1.bias' holds numbers"),
+        (
+            {"inner_lr": nn.Parameter(torch.tensor(math.nan))},
+            ValueError,
+            "'inner_lr' holds numbers",
+        ),
+        (
+            {"model": nans_at("3.bias", frozen=True)},
+            FloatingPointError,
+            "nan at iteration 0 before any inner step: .*criterion",
+        ),
+        ({"criterion": fails}, FloatingPointError, "nan at iteration 0 befor"),
+        ({"inner_lr": 1e38}, FloatingPointError, "at iteration 0: lower inn"),
+        (
+            {
+                "objective": lambda *given, **options: (
+                    meta_loss(*given, **options) * math.nan
+                )
+            },
+            FloatingPointError,
+            "nan at iteration 0: lower",
+        ),
+    ],
+)
+@pytest.mark.parametrize("way", ["vmap", "loop"])
+def test_what_is_to_blame_is_named_where_it_is_not_the_rates(
+    options, error, match, way
+):
+    with pytest.raises(error, match=match):
+        train(over_tasks=way, **options)
 
 
 def test_longer_iterations_go_on_from_a_finished_run(tmp_path):
@@ -599,6 +722,8 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
     [
         ({"tasks_at_once": 0}, "tasks_at_once must be a whole number >= 1"),
         ({"n_tasks": 0}, "n_tasks must be a whole number >= 1"),
+        ({"n_tasks": True}, "n_tasks must be a whole number >= 1, got True"),
+        ({"n_tasks": "4"}, "n_tasks must be a whole number >= 1, got '4'"),
         ({"iterations": -1}, "iterations must be a whole number >= 0"),
         ({"iterations": 1e1}, "iterations must be a whole number >= 0"),
         ({"steps": 1.0}, "steps must be a whole number >= 0"),
@@ -612,12 +737,21 @@ def test_dropout_goes_on_to_the_same_bits(way, tmp_path, monkeypatch):
         ({"clip": 0}, "clip must be > 0"),
         ({"generator": 0}, r"one of torch's, as torch.Generator"),
         ({"schedule": cosine}, r"cosine\(iterations\) makes such a schedule"),
+        (
+            {"schedule": lambda i: 1.0 if i < 9 else math.nan},
+            "schedule must map an iteration to a finite number, got nan for 9",
+        ),
+        ({"schedule": lambda i: math.inf}, "finite number, got inf for 0"),
         ({"schedule": 0.5}, "schedule must be a function, got 0.5"),
         ({"callback": 3}, "callback must be a function, got 3"),
         ({"objective": "maml"}, "objective must be a function, got 'maml'"),
+        ({"objective": None}, "objective must be a function, got None"),
+        ({"criterion": None}, "criterion must be a function.* got None"),
+        ({"criterion": "mse"}, "criterion must be a function.* got 'mse'"),
         ({"validate": 3}, "validate must be a function, got 3"),
         ({"model": MLP}, r"model must be a module, as MLP\(\), got <class"),
-        ({"meta_lr": "1e-3"}, "meta_lr must be finite and >= 0, got 1e-3"),
+        ({"meta_lr": "1e-3"}, "meta_lr must be a Python number, got '1e-3'"),
+        ({"meta_lr": torch.tensor(0.1)}, r"a Python number, got tensor\(0.1"),
         (
             {"sample": lambda n_tasks, generator: waves(n_tasks).support},
             r"must return Tasks\(support, query\).*got Batch",
@@ -655,6 +789,48 @@ def test_what_is_no_sampler_is_told_what_to_write_instead(sample, match):
         train(sample=sample)
     assert "sample_tasks must be a function, called as" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_criterion_is_judged_before_a_checkpoint_is_compared(tmp_path):
+    train(checkpoint=tmp_path / "run.pt")
+    with pytest.raises(ValueError, match="criterion must be a function"):
+        train(checkpoint=tmp_path / "run.pt", criterion=None)
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_one_task_without_an_axis_of_its_own_is_told_so(over_tasks):
+    batch = Batch(torch.zeros(5, 3), torch.zeros(5, 1))
+    alone = {"sample": lambda n_tasks, generator: Tasks(batch, batch)}
+    said = r"it has 3 x and 1 y: a single task needs an axis.*x\[None\]"
+    with pytest.raises(ValueError, match=said):
+        train(nn.Linear(3, 1), over_tasks=over_tasks, **alone)
+
+
+PAIR = Batch(torch.zeros(4, 5, 1), torch.zeros(4, 5, 1))
+
+
+@pytest.mark.parametrize(
+    ("tasks", "bad"),
+    [
+        (
+            Tasks(Batch(PAIR.x.numpy(), PAIR.y), None),
+            "support.x is of type ndarray",
+        ),
+        (Tasks(PAIR, Batch(PAIR.x, {"y": PAIR.y})), "query.y is of type dict"),
+        (Tasks(PAIR, None), "query is of type NoneType"),
+        (Tasks(PAIR, PAIR.x), "query is of type Tensor"),
+        (
+            Tasks(PAIR, Batch((PAIR.x, None), PAIR.y)),
+            r"x\[1\] is of type None",
+        ),
+        (Tasks(PAIR, Batch({}, PAIR.y)), "query.x is empty"),
+        ((PAIR, PAIR), "got tuple$"),
+        (None, "got NoneType$"),
+    ],
+)
+def test_the_part_of_tasks_that_is_wrong_is_named(tasks, bad):
+    with pytest.raises(ValueError, match=f"must return Tasks.*{bad}"):
+        train(sample=lambda n_tasks, generator: tasks)
 
 
 def test_a_model_that_is_wrapped_for_many_processes_is_refused():
@@ -868,7 +1044,7 @@ def test_a_checkpoint_of_another_run_is_refused(change, match, tmp_path):
 @pytest.mark.parametrize(
     ("one", "other", "match"),
     [
-        (nn.ReLU(), nn.Tanh(), "layers.function Seq.* there, Seq.* here"),
+        (nn.ReLU(), nn.Tanh(), r"layers.function ….*ReLU.* there, ….*Tanh"),
         (
             BatchNorm(8),
             BatchNorm(8, eps=0.5),

@@ -1,18 +1,20 @@
 """Inner rates that are learned with the weights."""
 
+import math
 from functools import partial
 
 import pytest
 import torch
 from test_outer import train, waves
 from torch import nn
-from torch.func import grad
+from torch.func import grad, vmap
 from torch.nn import functional as F
 
 from mamlkit import (
     MLP,
     Batch,
     Sinusoids,
+    Tasks,
     adapt,
     adaptation_curve,
     adapted_model,
@@ -159,11 +161,21 @@ def test_rates_of_each_step_go_with_a_rule():
     ("lr", "match"),
     [
         ([0.1, 0.1], "lr has 2 rates, one a step, and steps is 3"),
-        ([0.1, -1.0, 0.1], "lr must be finite and >= 0, got -1.0"),
-        ([0.1, "0.1", 0.1], "lr must be a number, a tensor, a dict"),
+        ([0.1, -1.0, 0.1], r"lr\[1\] must be finite and >= 0, got -1.0"),
+        ([0.1, "0.1", 0.1], r"lr\[1\] must be a number, a tensor or a "),
+        ([0.1, [0.1], 0.1], "a tensor or a dict of these, got .0.1.$"),
+        (torch.tensor(math.nan), "lr must be finite, got nan"),
+        (each(math.inf, torch.clone), r"lr\['1.weight'\] must be finite$"),
+        (dict.fromkeys(each(), -0.1), r"lr\['1.weight'\] must be .* got -0.1"),
+        (dict.fromkeys(each(), math.nan), r"lr\['1.weight'\] .* got nan"),
+        (
+            dict.fromkeys(each(), None),
+            r"'1.weight'\] .* a tensor, got None",
+        ),
+        ([0.1, dict.fromkeys(each(), "1"), 0.1], r"lr\[1\]\['1.w.*, got '1'"),
     ],
 )
-def test_rates_that_are_not_one_a_step_are_refused(lr, match):
+def test_rates_that_are_none_are_refused_by_name(lr, match):
     loss_fn = functional_loss(small(), F.mse_loss)
     params = by_hand(loss_fn, None, [])[0]
     tasks = SAMPLE(2, generator=torch.Generator())
@@ -171,6 +183,46 @@ def test_rates_that_are_not_one_a_step_are_refused(lr, match):
         adaptation_curve(params, loss_fn, loss_fn, tasks, lr=lr, steps=3)
     with pytest.raises(ValueError, match=match):
         adapt(params, loss_fn, tasks.support, lr=lr, steps=3)
+
+
+@pytest.mark.parametrize(
+    ("lr", "match"),
+    [
+        (torch.tensor(-0.1), "inner_lr must be >= 0, got -0.1"),
+        (
+            each(0.1, torch.clone) | {"1.bias": torch.tensor(-1)},
+            r"inner_lr\['1.bias'\] must be >= 0, got -1: .*requires_grad",
+        ),
+        (
+            [dict.fromkeys(each(), None)],
+            r"inner_lr\[0\]\['1.weight'\] must be a",
+        ),
+        (torch.tensor(math.inf), "inner_lr must be finite, got inf"),
+    ],
+)
+def test_rates_to_train_with_are_judged_before_it_begins(lr, match):
+    sampled = []
+    with pytest.raises(ValueError, match=match):
+        train(inner_lr=lr, sample=lambda n, generator: sampled.append(n))
+    assert not sampled
+
+
+@pytest.mark.parametrize("over_tasks", ["vmap", "loop"])
+def test_rates_that_were_learned_may_be_negative(over_tasks):
+    rates = each(-0.01) | {"1.bias": nn.Parameter(torch.tensor(-0.1))}
+    _, history = train(inner_lr=rates, iterations=2, over_tasks=over_tasks)
+    loss_fn = functional_loss(small(), F.mse_loss)
+    params, tasks = by_hand(loss_fn, None, [])[0], waves()
+    tasks = Tasks(*(Batch(b.x.float(), b.y.float()) for b in tasks))
+    for lr in (rates, history.inner_lr):
+        options = {"lr": lr, "over_tasks": over_tasks}
+        assert meta_loss(params, loss_fn, tasks, **options) > 0
+        assert vmap(
+            lambda scale, lr=lr: meta_loss(
+                params, loss_fn, tasks,
+                lr={k: scale * r for k, r in lr.items()},
+            )
+        )(torch.ones(2)).isfinite().all()  # fmt: skip
 
 
 def test_a_multi_step_loss_takes_rates_as_they_are_learned():

@@ -12,8 +12,10 @@ from mamlkit import (
     Sinusoids,
     SinusoidsAndLines,
     TaskArrays,
+    in_chunks,
     map_tasks,
 )
+from mamlkit.tasks import cut
 
 FAMILIES = [Sinusoids(), Harmonics(), SinusoidsAndLines()]
 
@@ -91,8 +93,19 @@ def test_half_of_sinusoids_and_lines_are_lines():
 @pytest.mark.parametrize("name", ["n_tasks", "k_shot", "k_query"])
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda f: type(f).__name__)
 def test_empty_sets_are_refused(family, name):
-    with pytest.raises(ValueError, match=f"{name} must be >= 1, got 0"):
-        sample(family, **{name: 0})
+    for count in (0, 1.5, True, "4"):
+        said = f"{name} must be a whole number >= 1, got {count!r}"
+        with pytest.raises(ValueError, match=said):
+            sample(family, **{name: count})
+
+
+@pytest.mark.parametrize("size", [0, -3, None, 2.5])
+def test_chunks_have_a_size_and_tasks(size):
+    tasks = sample(Sinusoids())
+    with pytest.raises(ValueError, match="size must be a whole number >= 1"):
+        in_chunks(lambda part: part.support.y, tasks, size)
+    with pytest.raises(ValueError, match="there are no tasks to judge"):
+        in_chunks(lambda part: part.support.y, cut(tasks, 0, 0))
 
 
 def test_arrays_give_disjoint_examples_of_one_task():
@@ -284,6 +297,22 @@ def test_the_loop_takes_one_task_at_a_time():
 def test_a_seed_is_no_source_of_randomness(family, generator):
     with pytest.raises(ValueError, match="generator must be one of torch's"):
         family.sample(2, k_shot=1, k_query=1, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        ([], []),
+        (None, None),
+        ({}, [torch.zeros(3)]),
+        ((), [torch.zeros(3)]),
+        ({"a": []}, []),
+        (torch.zeros(0, 5, 1), torch.zeros(0, 5, 1)),
+    ],
+)
+def test_arrays_without_tasks_say_so(x, y):
+    with pytest.raises(ValueError, match="there are no tasks in x$"):
+        TaskArrays(x, y)
 
 
 def test_an_empty_table_says_so():

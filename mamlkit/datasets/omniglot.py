@@ -63,6 +63,11 @@ def fetch(source: Path | None = None, *, cache: Path = CACHE) -> Path:
         ValueError: an archive is missing, cannot be downloaded, is damaged,
             or does not hold the right drawings.
     """
+    if source and Path(source).is_file():
+        raise ValueError(
+            f"{source} is a file: --from wants the folder that holds "
+            + " and ".join(ARCHIVES)
+        )
     parts = []
     for name, (md5, characters, digest) in ARCHIVES.items():
         path = Path(source) / name if source else _download(name, md5, cache)
