@@ -138,6 +138,7 @@ def run(tmp_path, monkeypatch):
     for module in (training, omniglot):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
     monkeypatch.setattr(omniglot, "CHECKPOINTS", tmp_path)
+    monkeypatch.setattr(omniglot, "RESULTS", tmp_path)
     # Few tasks to choose on: these networks learn nothing.
     monkeypatch.setattr(omniglot, "CHOOSE_ON", 80)
     monkeypatch.setattr(omniglot, "CHOOSE_FLOOR_ON", 20)
@@ -272,9 +273,9 @@ def test_a_refit_goes_on_with_the_validation_characters(run, monkeypatch):
     assert before["trained_seconds"] > 0
     (images,) = seen  # of 30 and 10 characters
     assert torch.equal(images[30:], training.load_omniglot("val"))
-    # Nothing may be chosen with characters that were trained on; the rule of
-    # the untrained network is chosen with them, which has seen none.
-    assert result["curve"] == [] and drawn == ["test", "val", "test"]
+    # Nothing may be chosen with characters that were trained on. (The floor
+    # is that of the run before.)
+    assert result["curve"] == [] and drawn == ["test"]
     assert result["settings"]["validation_by_steps"] is None
     assert result["settings"]["test_steps"] == 1
 
@@ -299,12 +300,29 @@ def test_every_method_can_be_judged_again_from_its_checkpoint(
     assert found[:, -1].mean().item() == pytest.approx(rows["accuracy"])
 
 
-def test_the_floor_alone_is_that_of_a_training(run):
+def test_the_floor_alone_is_that_of_a_training(run, tmp_path):
     alone = run("--model", "mlp", "--floor")
     assert alone["experiment"] == "omniglot_untrained_mlp_5way_1shot"
+    (tmp_path / f"{alone['experiment']}.json").unlink()
     beside = run("--model", "mlp", "--method", "fixed", "--queries", "1")
     assert alone["rows"] == [beside["rows"][-1]]
     assert alone["settings"]["untrained"] == beside["settings"]["untrained"]
+
+
+def test_one_floor_is_measured_once(run, monkeypatch):
+    flags = ("--model", "mlp", "--queries", "1", "--method")
+    floor = run(*flags, "fixed")["rows"][-1]
+    asked = []
+
+    def measure(args):
+        asked.append(args.method)
+        return floor, {}
+
+    monkeypatch.setattr(omniglot, "judge_untrained", measure)
+    assert run(*flags, "fomaml")["rows"][-1] == floor and not asked
+    run(*flags, "anil")  # adapts the head alone
+    run(*flags, "imaml", "--seed", "1")  # other weights
+    assert asked == ["anil", "imaml"]
 
 
 def test_a_floor_that_was_broken_off_goes_on(run, monkeypatch):

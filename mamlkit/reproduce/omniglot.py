@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from mamlkit.checkpoint import save_checkpoint
 from mamlkit.outer import History
-from mamlkit.paths import BUILD, CHECKPOINTS
+from mamlkit.paths import BUILD, CHECKPOINTS, RESULTS
 from mamlkit.reproduce import Known, read_result, row, untrained, write_result
 from mamlkit.reproduce.judge import Walk, accuracies
 from mamlkit.reproduce.methods import walk_of
@@ -44,6 +44,8 @@ CHOOSE_ON = 8_000  # validation queries, at 1 shot, that choose the steps
 CHOOSE_FLOOR_ON = 1_000  # and the untrained network's rule
 # Steps after which a result file gives an accuracy.
 TOLD = (0, 1, 2, 3, 5, 10, 16, 20, 30, 50)
+# What the network before training depends on, and its tasks.
+OF_THE_FLOOR = ("model", "ways", "shots", "width", "seed", "test_tasks")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -197,6 +199,21 @@ def judge(
     return rows
 
 
+def stored_floor(args: Namespace) -> tuple[dict, dict[str, Any]] | None:
+    """Find the floor in the file of another method on the same tasks.
+
+    It is the same network, before any of them trains.
+    """
+    same = {n: getattr(args, n) for n in OF_THE_FLOOR}
+    for path in sorted(RESULTS.glob("omniglot_*.json")):
+        settings, rows = map(read_result(path.stem).get, ("settings", "rows"))
+        alike = same.items() <= settings.items() and "untrained" in settings
+        anil = [m == "anil" for m in (settings.get("method"), args.method)]
+        if alike and len({*anil}) == 1 and "untrained_accuracy" in rows:
+            return rows["untrained_accuracy"], settings["untrained"]
+    return None
+
+
 def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
     """Judge the network before training, by its own best rule.
 
@@ -210,14 +227,13 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
     net = build(args.model, args.ways, args.width)
     tasks = draw("val", args, CHOOSE_FLOOR_ON // args.ways)
     only_head = args.method == "anil"
-    names = ("model", "ways", "shots", "width", "seed", "test_tasks")
     known = Known(
         BUILD / "reproduce" / f"{args.name}_floor.pt",
         only_head=only_head,
         choose_on=CHOOSE_FLOOR_ON,
         rates=[*untrained.RATES],
         steps=untrained.STEPS,
-        **{name: getattr(args, name) for name in names},
+        **{name: getattr(args, name) for name in OF_THE_FLOOR},
     )
     rule = untrained.choose_rule(net, tasks, only_head=only_head, known=known)
     test = draw("test", args, args.test_tasks)
@@ -258,7 +274,7 @@ def run(args: Namespace) -> None:
     seconds += before["trained_seconds"] if before else 0.0
     chosen, by_steps = choose_steps(args, net, walk)
     rows = judge(args, net, walk, chosen)
-    floor, rule = judge_untrained(args)
+    floor, rule = stored_floor(args) or judge_untrained(args)
     lr = state["inner_lr"]
     settings = settings_of(args) | {
         "test_steps": chosen,
