@@ -168,10 +168,11 @@ def test_fits_a_phone(opened):
     )
     assert width <= PHONE["width"], f"{width} px wide: {wide[:5]}"
     assert not wide, wide[:5]
-    # Python scrolls in its frame; no line is broken within a word.
+    # Python scrolls in its frame, and what it printed is wrapped.
     wrapped = opened.evaluate(
         """[...document.querySelectorAll("article pre")]
-        .filter(e => getComputedStyle(e).whiteSpace !== "pre"
+        .filter(e => getComputedStyle(e).whiteSpace
+                !== (e.closest(".cell_output") ? "pre-wrap" : "pre")
             || !/auto|scroll/.test(getComputedStyle(e).overflowX))
         .map(e => e.outerHTML.slice(0, 150))"""
     )
@@ -421,8 +422,9 @@ def test_fingers_hit_what_they_mean(phone, built_site, name):
 
 def test_a_picture_opens_larger_on_a_phone(phone, built_site):
     opened = touched_in(phone, built_site, CHAPTERS[4].stem)
-    picture = opened.locator("article .figure a:visible").first
-    picture.tap()
+    # A play folds the picture beside it, which has no caption.
+    picture = opened.locator("article .figure:has(figcaption) a:visible")
+    picture.first.tap()
     box = opened.get_by_role("dialog", name="Larger picture")
     assert box.locator("img").bounding_box()["width"] == 2 * PHONE["width"]
     assert box.locator("img").get_attribute("alt")

@@ -124,6 +124,7 @@ def test_solution_is_what_was_worked_out_by_hand(key):
 @each_exercise
 def test_hints_and_solution_print(capsys, monkeypatch, key):
     monkeypatch.setattr(engine, "_hinted", set())
+    monkeypatch.setattr(engine, "_passed", set())
     monkeypatch.setattr(engine, "_tries", engine.Counter())
     exercise = find_exercise(key)
     solution(key)
@@ -141,6 +142,7 @@ def test_hints_and_solution_print(capsys, monkeypatch, key):
 
 
 def test_two_tries_are_as_good_as_a_hint(verdict, capsys, monkeypatch):
+    monkeypatch.setattr(engine, "_passed", set())
     monkeypatch.setattr(engine, "_tries", engine.Counter())
     for _ in range(2):
         solution("0.1")

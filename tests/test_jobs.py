@@ -69,7 +69,7 @@ def test_what_the_text_names_exists():
     for name in re.findall(r"\bmk\.(\w+)", WRITTEN):
         assert hasattr(mamlkit, name), name
     assert mamlkit.rules.adam and mamlkit.baselines
-    known = {"norm_layer", "track_running_stats"}
+    known = {"norm_layer", "track_running_stats", "strict"}
     for function in (meta_train, adaptation_curve, adapted_model, anil_loss):
         known |= {*inspect.signature(function).parameters}
     for name in re.findall(r"`[^`\n]*?(\w+)=", WRITTEN):
