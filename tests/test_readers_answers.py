@@ -62,11 +62,6 @@ def with_graph(p, f, b, lr):
 # ---- 3.1 one_step
 
 
-@right("3.1", "by adapt itself")
-def _(p, f, b, lr):
-    return adapt(p, f, b, lr=lr)
-
-
 @right("3.1", "an OrderedDict, the names in reverse")
 def _(p, f, b, lr):
     return OrderedDict(reversed(plain(p, f, b, lr).items()))
@@ -122,6 +117,45 @@ def _(p, f, b, lr):
 
     flat = torch.cat([v.reshape(-1) for v in p.values()])
     return unflatten(flat - lr * grad(lambda w: f(unflatten(w), b))(flat))
+
+
+@wrong("3.1", "by adapt itself", "which this exercise does without")
+def _(p, f, b, lr):
+    return adapt(p, f, b, lr=lr)
+
+
+@wrong("3.1", "the .grad of copies", "The values are right", "require grad")
+def _(p, f, b, lr):
+    p = {k: v.clone().requires_grad_() for k, v in p.items()}
+    f(p, b).backward()
+    return {k: v - lr * v.grad for k, v in p.items()}
+
+
+@wrong("3.4", "an optimiser's steps", "cannot be differentiated")
+def _(p, f, s, lr, steps):
+    p = {k: v.clone().requires_grad_() for k, v in p.items()}
+    optimizer = torch.optim.SGD(p.values(), lr)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        f(p, s).backward()
+        optimizer.step()
+    return p
+
+
+@wrong("0.3", "fails on a single hand", "non-empty")
+def _(drawings):
+    examples = drawings[:, 0].flatten(1)
+    picks = [
+        torch.cdist(drawings[:, hand].flatten(1), examples).argmin(1)
+        for hand in range(1, drawings.shape[1])
+    ]
+    right = torch.stack(picks) == torch.arange(len(examples))
+    return right.float().mean()
+
+
+@right("4.6", "as its hint says")
+def _(iteration, iterations):
+    return 1 / (iteration + 1)
 
 
 @wrong("3.1", "strings", "should be a number, but is a str")

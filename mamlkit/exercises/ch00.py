@@ -82,8 +82,8 @@ def two_dots():
 
 
 def some_hands(g, number):
-    """Characters of any size, by hands that are more or less unlike."""
-    n, hands = whole(g, 3, 7), 2 + number % 4
+    """Characters of any size, by one hand or more, more or less unlike."""
+    n, hands = whole(g, 3, 7), 1 + number % 4
     pixels = ((2,), (3, 2), (1, 4, 4))[number % 3]
     characters = normal(g, n, 1, *pixels)
     return (characters + 1.2 * normal(g, n, hands, *pixels),)
@@ -115,7 +115,7 @@ def sees_through_shifts(shifted_player):
         )
         require(
             place is not None and place.numel() == 1,
-            "Return one number, the place of an example, 0 to 4.",
+            "Return one number, the index of an example, 0 to 4.",
         )
         right += int(place == asked[number])
     pixels = (examples - queries[:, None]).square().sum((2, 3)).argmin(1)
@@ -212,7 +212,7 @@ EXERCISES = by_key(
             (
                 "(dim=(1, 2))",
                 "(dim=1)",
-                "You sum over one axis, so the place is not an example's. A "
+                "You sum over one axis, so the index is not an example's. A "
                 "drawing has two axes, dim=(1, 2).",
             ),
             (
@@ -224,12 +224,12 @@ EXERCISES = by_key(
             (
                 "distance.argmin()",
                 "distance.min()",
-                "That is the distance of the nearest example, not its place.",
+                "That is the distance of the nearest example, not its index.",
             ),
             (
                 "distance.argmin()",
                 "distance.argmin() + 1",
-                "Places begin with 0: you count from 1.",
+                "Indices begin with 0: you count from 1.",
             ),
             (
                 "    return distance.argmin()",

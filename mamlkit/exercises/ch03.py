@@ -192,6 +192,7 @@ EXERCISES = by_key(
         by_hand=lambda: {"u": 1.6, "v": -1.5},
         draw=step_problem,
         orders=1,
+        forbidden=("adapt",),
         mistakes=(
             ("- lr *", "+ lr *", UPHILL),
             ("lr * grads", "grads", NO_LR),
@@ -200,7 +201,7 @@ EXERCISES = by_key(
                 "grads = dict(zip(params, "
                 "torch.autograd.grad(loss_fn(params, batch), "
                 "list(params.values()))))",
-                "use torch.func.grad, which needs none",
+                "Use torch.func.grad, which needs none",
             ),
             (
                 "return {name: params[name] - lr * grads[name] for name in "

@@ -497,7 +497,7 @@ EXERCISES = by_key(
         hints=(
             "With a constant rate the noise of the last few gradients never "
             "dies away. What if later steps are shorter?",
-            "On a bowl of curvature 1, rates like 1 / (iteration + 2) make θ "
+            "On a bowl of curvature 1, rates like 1 / (iteration + 1) make θ "
             "about the mean of all noisy targets seen so far.",
         ),
         example=RATES,

@@ -23,6 +23,11 @@ from mamlkit.exercises.trial import (
 if TYPE_CHECKING:
     from mamlkit.exercises.exercise import Exercise
 
+# An error where the derivative is taken has passed all cases without one.
+LEAD = (
+    "The values are right. As the outer loop needs it, params then require "
+    "grad, and it"
+)
 LOOKED_AHEAD = 6  # cases on which a known mistake must do the same
 
 
@@ -169,7 +174,7 @@ def _values(exercise, answer, number: int, result: list) -> None:
 def _slopes(exercise, answer, number: int, result: list) -> None:
     case = _case(exercise, arguments(exercise, number)[0], number)
     _, right = derivatives(exercise, exercise.right, number)
-    with words.their_errors(answer, case, exercise.remedies):
+    with words.their_errors(answer, case, exercise.remedies, lead=LEAD):
         places, found = derivatives(exercise, answer, number)
     result.append(found)
     size = max(compare.largest(slope) for slope in right)

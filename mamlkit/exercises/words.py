@@ -23,6 +23,10 @@ REMEDIES = (
         "requires_grad_ within torch.func. Use torch.func.grad, which needs "
         "none of it",
     ),
+    (
+        "non-leaf",
+        "an optimiser's steps cannot be differentiated. Use torch.func.grad",
+    ),
 )
 
 
@@ -73,7 +77,11 @@ def _listed(value: object) -> str:
 
 @contextmanager
 def their_errors(
-    fn: Callable, case: str = "", remedies: Sequence[tuple[str, str]] = ()
+    fn: Callable,
+    case: str = "",
+    remedies: Sequence[tuple[str, str]] = (),
+    *,
+    lead: str = "It",
 ) -> Iterator[None]:
     """Turn an error in the learner's code into `Wrong`, with their line.
 
@@ -81,6 +89,7 @@ def their_errors(
         fn: the learner's function.
         case: on what it was called, "With lr = 0.1".
         remedies: (part of an error's text, what to say instead).
+        lead: how the message begins, up to "raised".
 
     Raises:
         NotImplementedError: `fn` is still the stub.
@@ -98,7 +107,7 @@ def their_errors(
             if part in str(error):
                 text = instead
                 break
-        said = f"It raised {type(error).__name__}: {text.rstrip('.')}"
+        said = f"{lead} raised {type(error).__name__}: {text.rstrip('.')}"
         said += _their_line(error, fn)
         raise Wrong(f"{said}. {case}." if case else f"{said}.") from error
 

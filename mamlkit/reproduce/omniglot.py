@@ -44,8 +44,8 @@ CHOOSE_ON = 8_000  # validation queries, at 1 shot, that choose the steps
 CHOOSE_FLOOR_ON = 1_000  # and the untrained network's rule
 # Steps after which a result file gives an accuracy.
 TOLD = (0, 1, 2, 3, 5, 10, 16, 20, 30, 50)
-# What the network before training depends on, and its tasks.
-OF_THE_FLOOR = ("model", "ways", "shots", "width", "seed", "test_tasks")
+# What the network before training and its tasks depend on.
+OF_THE_FLOOR = ("model", "ways", "shots", "width", "seed")
 
 
 def arguments(parser: ArgumentParser) -> None:
@@ -202,16 +202,17 @@ def judge(
 def stored_floor(args: Namespace) -> tuple[dict, dict[str, Any]] | None:
     """Find the floor in the file of another method on the same tasks.
 
-    It is the same network, before any of them trains.
+    It is the same network, before any of them trains. Where one was judged
+    on fewer tasks than another, the longer judgement counts.
     """
-    same = {n: getattr(args, n) for n in OF_THE_FLOOR}
+    same, found = {n: getattr(args, n) for n in OF_THE_FLOOR}, []
     for path in sorted(RESULTS.glob("omniglot_*.json")):
         settings, rows = map(read_result(path.stem).get, ("settings", "rows"))
         alike = same.items() <= settings.items() and "untrained" in settings
         anil = [m == "anil" for m in (settings.get("method"), args.method)]
         if alike and len({*anil}) == 1 and "untrained_accuracy" in rows:
-            return rows["untrained_accuracy"], settings["untrained"]
-    return None
+            found.append((rows["untrained_accuracy"], settings["untrained"]))
+    return max(found, key=lambda floor: floor[0]["n"], default=None)
 
 
 def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
@@ -233,6 +234,7 @@ def judge_untrained(args: Namespace) -> tuple[dict, dict[str, Any]]:
         choose_on=CHOOSE_FLOOR_ON,
         rates=[*untrained.RATES],
         steps=untrained.STEPS,
+        test_tasks=args.test_tasks,
         **{name: getattr(args, name) for name in OF_THE_FLOOR},
     )
     rule = untrained.choose_rule(net, tasks, only_head=only_head, known=known)
