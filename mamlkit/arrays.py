@@ -62,9 +62,9 @@ class TaskArrays:
                 dict of these. Fractions get torch's default type, which is
                 that of models.
             y: shape (rows, *targets); one number a row, for a model that
-                returns one, is table[["y"]], of shape (rows, 1). Labels of
-                classes are whole numbers, of shape (rows,): of names,
-                pd.factorize(table["kind"])[0].
+                returns one, is `table[["y"]]`, of shape (rows, 1). Labels of
+                classes are whole numbers, of shape (rows,); of names,
+                `pd.factorize(table["kind"])[0]`.
             groups: for each row, the name of its group; of several columns,
                 the names are joined, as "F/3".
 
@@ -86,8 +86,9 @@ class TaskArrays:
                 )
             if values.is_floating_point():
                 values = values.to(torch.get_default_dtype())
-            elif name == "y" and values.dtype in SHORT:
-                values = values.long()  # as cross-entropy wants labels
+            elif values.dtype in (SHORT if name == "y" else SHORT[1:]):
+                # As cross-entropy and embeddings want; bytes may be pictures.
+                values = values.long()
             return [values[of] for of in rows.values()]
 
         names = [
@@ -162,6 +163,8 @@ def numbers(name: str, values: Any) -> Tensor:
     """Make a tensor of what NumPy can read; refuse what is not numbers."""
     if isinstance(values, Tensor):
         return values
+    if hasattr(values, "toarray"):
+        raise ValueError(f"{name} is sparse: {name}.toarray()")
     try:
         array = np.asarray(values)
     except ValueError:
@@ -223,6 +226,10 @@ def gathered(name: str, arrays: Any, of: str = "tasks") -> Groups:
 
 def grouped(groups: Any) -> dict[Any, list[int]]:
     """List the rows of each group, in the order in which they appear."""
+    if isinstance(groups, str):
+        raise ValueError(
+            f"groups must be the column itself, table[{groups!r}]"
+        )
     if isinstance(groups, Tensor):
         groups = groups.tolist()
     # As objects, so that 1 and "1", or a gap and "nan", stay what they are.

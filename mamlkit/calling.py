@@ -20,8 +20,8 @@ from mamlkit import checks, inputs
 
 KNOWN = ("torch.nn.modules.", "mamlkit.models")
 LOOP = (
-    'mamlkit: vmap cannot batch this model: over_tasks="loop" takes one task '
-    "after the other."
+    "mamlkit: vmap cannot batch this: take one after the other, which "
+    'over_tasks="loop" does with tasks.'
 )
 WRITES = "would mutate a captured Tensor"  # in PyTorch's own refusal
 
@@ -94,8 +94,8 @@ def functional_call(
 
     Raises:
         ValueError: params has two tensors for one, x is of another type than
-            the model, or the forward pass changes a buffer in a way that
-            cannot be undone.
+            the model, or the forward pass writes into x, or changes a buffer
+            in a way that cannot be undone.
     """
     if places.names:
         params = _in_every_place(params, places.names)
@@ -105,6 +105,7 @@ def functional_call(
             model, params, positional, named, tie_weights=False
         )
     new, before = _keep(places), [plain.copy() for plain in places.attributes]
+    given = [(t, _version(t)) for t in map(_bare, inputs.tensors(args[0]))]
     try:
         outputs = func.functional_call(
             model, params, positional, named, tie_weights=False
@@ -117,6 +118,12 @@ def functional_call(
         raise
     finally:
         changed = _put_back(places, before, new)
+    if any(version != _version(t) for t, version in given):
+        raise ValueError(
+            "the model's forward pass writes into x, and the next call would "
+            "get other numbers: write x = x - m for x -= m or x.sub_(m), and "
+            "no inplace=True on x"
+        )
     for name in changed:
         warnings.warn(_says(f"its buffer {name!r}"), Undone, stacklevel=3)
     return outputs
@@ -178,23 +185,37 @@ def _may_set_attributes(module: nn.Module) -> bool:
 
 @contextmanager
 def unchanged(model: nn.Module) -> Generator[None, None, None]:
-    """Refuse what changes the model, and undo it.
+    """Refuse what changes the model, and undo it; so with what reads it.
 
     Raises:
-        ValueError: something was changed, by `functional_call` or any other.
+        ValueError: something was changed, by `functional_call` or any other,
+            or a gradient reached the model's own weights.
     """
+    own = {k: p for k, p in model.named_parameters() if p.requires_grad}
+    slopes = {name: p.grad for name, p in own.items()}
     kept = places(model)
     new, before = _keep(kept), [plain.copy() for plain in kept.attributes]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Undone)
+            for p in own.values():
+                p.grad = None
             yield
+            read = [name for name, p in own.items() if p.grad is not None]
     except Undone as undone:
         raise ValueError(str(undone)) from None
     finally:
         changed = _put_back(kept, before, new)
+        for name, slope in slopes.items():
+            own[name].grad = slope
     if changed:
         raise ValueError(_says(f"its buffer {changed[0]!r}"))
+    if read:
+        raise ValueError(
+            f"the criterion or objective reads the model's own {read[0]!r}, "
+            "which stays as it is: copies are trained. Return a penalty from "
+            "forward(), or use an optimizer with weight_decay"
+        )
 
 
 def _says(what: str) -> str:
@@ -286,6 +307,13 @@ def _alike(plain: dict, was: dict) -> bool:
 def _version(buffer: Tensor) -> int:
     # What was made in inference mode is not counted, and cannot be changed.
     return 0 if buffer.is_inference() else buffer._version
+
+
+def _bare(t: Tensor) -> Tensor:
+    """What vmap and grad have wrapped, as it was handed over."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
+    return t
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

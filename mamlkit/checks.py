@@ -139,20 +139,29 @@ def _aligned(criterion: Callable, outputs: Tensor, y: Tensor) -> None:
 
 def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
     """Say what of the labels, or of the criterion, does not suit."""
-    if "item()" in str(error):
+    if "item()" in str(error) or "data pointer" in str(error):
         raise ValueError(
-            "the criterion calls .item() or float(), which vmap cannot: let "
-            'it return the tensor, or use over_tasks="loop"'
+            "the criterion has an `if` on a tensor or leaves torch, by "
+            ".item(), float() or NumPy, which vmap cannot: torch.where and "
+            'tensors can, or use over_tasks="loop"'
         ) from error
     of, to = tuple(outputs.shape), tuple(y.shape)
-    if to == (*of[:-1], 1) != of and not y.is_floating_point():
+    kind = str(y.dtype).removeprefix("torch.")
+    if to == (*of[:-1], 1) != of:
+        whole = ".long()" if y.is_floating_point() else ""
         raise ValueError(
-            f"the model gives {of}, y is {to}: {ONE_LESS}"
+            f"the model gives {of}, y is {to}: {ONE_LESS}{whole}"
         ) from error
-    if outputs.dim() == y.dim() + 1 and y.is_floating_point():
-        kind = str(y.dtype).removeprefix("torch.")
+    if to == of and not y.is_floating_point():
         raise ValueError(
-            f"labels are {kind}, classes are whole numbers: y.long()"
+            f"y is {kind}, as labels are, and the model gives numbers: "
+            "y.float()"
+        ) from error
+    # Short labels will do, but not for every kernel.
+    unfit = y.is_floating_point() or "bounds" not in str(error)
+    if outputs.dim() == y.dim() + 1 and y.dtype != torch.long and unfit:
+        raise ValueError(
+            f"labels are {kind}, and must be int64: y.long()"
         ) from error
     if outputs.dim() != y.dim() + 1 or "bounds" not in str(error):
         return
@@ -177,6 +186,11 @@ def _stand_in(like: Tensor, step: float) -> Tensor:
 def steps_and_lr(params: dict, lr, steps: int) -> None:
     """Refuse inner steps that cannot be taken."""
     whole(0, steps=steps)
+    if not isinstance(params, dict):
+        raise ValueError(
+            "params must be a dict, name -> tensor, as history.params or "
+            f"dict(model.named_parameters()), got {type(params).__name__}"
+        )
     frozen(params)
     if isinstance(lr, PER_STEP) and len(lr) != steps:
         raise ValueError(
@@ -282,6 +296,12 @@ def tensor(values) -> None:
         raise ValueError(
             "values must be a tensor, (tasks, ...): torch.as_tensor makes one "
             f"of a {type(values).__name__}"
+        )
+    if not values.dim() or not values.is_floating_point():
+        kind = f"of shape {tuple(values.shape)} and {values.dtype}"
+        raise ValueError(
+            f"values must be fractions, (tasks, ...), before any mean: got "
+            f"one {kind}; of answers, right.float()"
         )
 
 
@@ -446,6 +466,11 @@ def call(needs: Needs, params: dict[str, Tensor], x: Any) -> None:
     one = inputs.first(x)
     if needs.fused and batched(one):
         vmapped(needs, params)
+    if one.dim() == 1 < needs.dims and one is x and len(one) > 1:
+        raise ValueError(
+            f"x is {tuple(one.shape)} for one task: a single feature needs an "
+            "axis, x[..., None] or table[['x']], and a single task x[None]"
+        )
     if one.dim() < (needs.dims if one is x else 1):
         raise ValueError(
             "x must have shape (tasks, examples, *features), and that of one "
@@ -640,6 +665,17 @@ def sampler(sample_tasks, n_tasks: int, generator: Generator) -> None:
         ) from None
 
 
+def judged(value: Any) -> float:
+    """Return what `validate` gave, if it is one number."""
+    try:
+        return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"validate must return one number, got a {type(value).__name__}: "
+            "a mean over tasks, as curve[:, -1].mean()"
+        ) from None
+
+
 def idle(names: set[str]) -> None:
     """Warn of what is trained and does not move."""
     listed = ", ".join(sorted(names))
@@ -693,13 +729,27 @@ def one_task(support: Any) -> None:
         raise ValueError(
             f"support must be a Batch(x, y) of one task, got a {kind}"
         )
-    if isinstance(x, list) and not all(hasattr(t, "shape") for t in x):
+    if isinstance(x, list) and not all(
+        getattr(t, "shape", ())[:1] == (len(y),) for t in x
+    ):
         raise ValueError(
             "support.x is a list, which is taken for several inputs: make x "
             "an array, np.asarray(x)"
         )
     sizes = {k: len(t) for k, t in (inputs.named(x, "x") | {"y": y}).items()}
     _as_many("support", sizes)
+
+
+def beside(support_x: Tensor, x: Tensor) -> None:
+    """Refuse what cannot be laid beside a support set, one by one."""
+    for name, found in (("support_x", support_x), ("x", x)):
+        if not isinstance(found, Tensor):
+            raise ValueError(f"{name} must be a tensor: torch.as_tensor")
+    if x.shape[1:] != support_x.shape[1:]:
+        raise ValueError(
+            f"x is {tuple(x.shape)}, and no examples as those of support_x, "
+            f"{tuple(support_x.shape)}: one alone is x[None]"
+        )
 
 
 def arrived(params: dict, start: dict, support: Any, steps: int) -> None:

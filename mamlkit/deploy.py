@@ -58,8 +58,13 @@ def adapted_model(
         )
     device = next(module.parameters()).device
 
+    dtype = next(iter(own.values())).dtype
+
     def ours(values: Any) -> Tensor:
-        return numbers("support", values).to(device)
+        found = numbers("support", values).to(device)
+        # Tables and arrays are doubles unless somebody takes care.
+        free = not isinstance(values, Tensor) and found.is_floating_point()
+        return found.to(dtype) if free else found
 
     checks.one_task(support)
     support = Batch(inputs.each(ours, support.x), ours(support.y))

@@ -44,6 +44,11 @@ class Episodes:
 
     def __post_init__(self):
         images, names = self.images, None
+        if getattr(self.n_way, "shape", ()):
+            raise ValueError(
+                "Episodes takes examples by class, without labels: "
+                "{c: x[y == c] for c in y.unique().tolist()}"
+            )
         if isinstance(images, Mapping):
             names, images = [*images], [*images.values()]
         images = gathered("images", images, "classes")

@@ -223,8 +223,12 @@ def one_by_one(
 
     Returns:
         logits, shape (examples, n_way).
+
+    Raises:
+        ValueError: x and `support_x` differ in more than their number.
     """
     checks.fit(checks.needs(model), params)
+    checks.beside(support_x, x)
     places = calling.places(model)
 
     def beside_support(one):

@@ -304,7 +304,7 @@ def _judging(
             if not rank:
                 _copy_into(rates, run.params)
                 weights = {name: run.params[name] for name in history.start}
-                value = float(validate(copied(weights)))
+                value = checks.judged(validate(copied(weights)))
             value = ranks.of_first(value, world)
             with _undisturbed():
                 history.validation.append((done, value))

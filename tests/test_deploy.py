@@ -166,3 +166,17 @@ def test_rows_that_may_not_be_written_are_taken_without_a_word(model, support):
     right = adapted_model(model, support, **GIVEN)
     for name, value in found.state_dict().items():
         assert torch.equal(value, right.state_dict()[name])
+
+
+def test_arrays_of_doubles_are_taken_as_the_models_type(model, support):
+    arrays = Batch(*(t.double().numpy() for t in support))
+    found = adapted_model(model, arrays, **GIVEN)
+    same = adapted_model(model, support, **GIVEN)
+    assert torch.equal(found[2].weight, same[2].weight)
+
+
+def test_a_list_of_pictures_is_not_several_inputs():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    pictures = [np.zeros((3, 2, 2), "float32")] * 4
+    with pytest.raises(ValueError, match=r"np.asarray\(x\)"):
+        adapted_model(model, Batch(pictures, torch.arange(4) % 2), **GIVEN)

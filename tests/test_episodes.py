@@ -264,3 +264,9 @@ def test_arrays_of_numpy_will_do():
     episodes = Episodes(array, n_way=3)
     assert torch.equal(episodes.images, torch.as_tensor(array))
     assert repr(episodes) == "Episodes(n_way=3, rotations=False)"
+
+
+def test_labels_are_no_number_of_ways():
+    labels = torch.randint(0, 4, (40,))
+    with pytest.raises(ValueError, match=r"by class, without labels: \{c: x"):
+        Episodes(torch.randn(40, 3), labels)

@@ -166,3 +166,25 @@ def test_one_by_one_is_a_batch_of_support_and_one():
 def test_an_interval_is_one_of_a_tensor(values, groups):
     with pytest.raises(ValueError, match="values must be a tensor.*as_tensor"):
         mean_interval(values, groups)
+
+
+def test_what_cannot_lie_beside_a_support_set_is_refused():
+    model, x = CNN(5, width=4), torch.rand(5, 1, 28, 28)
+    params = params_of(model)
+    with pytest.raises(ValueError, match=r"one alone is x\[None\]"):
+        one_by_one(model, params, x, x[0])
+    with pytest.raises(ValueError, match="x must be a tensor"):
+        one_by_one(model, params, x, x.numpy())
+
+
+@pytest.mark.parametrize("values", [torch.tensor([True]), torch.tensor(0.5)])
+def test_an_interval_wants_fractions_before_any_mean(values):
+    with pytest.raises(ValueError, match=r"before any mean.*right.float\(\)"):
+        mean_interval(values)
+
+
+def test_params_are_a_dict_and_no_model():
+    model, tasks = MLP(), waves()
+    loss_fn = functional_loss(model, F.mse_loss)
+    with pytest.raises(ValueError, match="params must be a dict.*got MLP"):
+        adaptation_curve(model, loss_fn, loss_fn, tasks, lr=0.1, steps=1)

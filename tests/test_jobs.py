@@ -25,11 +25,12 @@ SECTION = README.split("## mamlkit in your project")[1].split("\n## ")[0]
 WRITTEN = SECTION + USING
 JOBS = dict(
     zip(
-        ("table", "images", "head"),
+        ("table", "images", "head", "keep"),
         re.findall(r"```python\n(.*?)```", WRITTEN, re.DOTALL),
         strict=True,
     )
 )
+BEFORE = {"keep": JOBS["table"]}
 # What each must reach, in its own words.
 REACHED = {
     "table": """
@@ -41,6 +42,9 @@ assert prediction.shape == (5, 1)
 before, _, after, _ = curve.mean(0)
 assert before < 0.3 and after > before + 0.2
 assert nearest_centroid(tasks).mean() > after
+""",
+    "keep": """
+assert fitted(new.x).shape == new.y.shape
 """,
     "head": """
 assert curve[:, 0].mean() < 0.3 and curve[:, -1].mean() > 0.5
@@ -54,7 +58,11 @@ def test_a_job_takes_under_40_lines_and_does_it(name, tmp_path):
     lines = [line for line in JOBS[name].splitlines() if line.strip()]
     assert len(lines) < 40 and max(map(len, lines)) <= 79
     done = subprocess.run(
-        [sys.executable, "-c", JOBS[name] + REACHED[name]],
+        [
+            sys.executable,
+            "-c",
+            BEFORE.get(name, "") + JOBS[name] + REACHED[name],
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
         capture_output=True,

@@ -337,3 +337,21 @@ def test_a_gap_is_told_by_its_place(where, message):
     arrays[part][4] = float("inf")
     with pytest.raises(ValueError, match=r"\), and 1 more do: fill the gaps"):
         TaskArrays.from_groups(*arrays, groups)
+
+
+def test_short_codes_of_categories_are_what_embeddings_take():
+    codes, pixels = torch.zeros(4, 1, dtype=torch.int8), torch.zeros(4, 1)
+    one = TaskArrays.from_groups(codes, torch.zeros(4, 1), [0, 0, 1, 1])
+    two = TaskArrays.from_groups(pixels.byte(), codes, [0, 0, 1, 1])
+    assert one.x.dtype == two.y.dtype == torch.long
+    assert two.x.dtype == torch.uint8
+
+
+def test_sparse_tables_and_names_of_columns_are_refused():
+    class Sparse(list):
+        def toarray(self): ...
+
+    with pytest.raises(ValueError, match=r"x is sparse: x.toarray\(\)"):
+        TaskArrays.from_groups(Sparse(), torch.zeros(2, 1), [0, 0])
+    with pytest.raises(ValueError, match=r"column itself, table\['g'\]"):
+        TaskArrays.from_groups(torch.zeros(2, 1), torch.zeros(2, 1), "g")

@@ -35,9 +35,9 @@ def pretrained():
     yield f"{short} with twenty points"
     long = LONGER["pretrained_mse_20shot_after_1000"]["value"]
     yield f"after a thousand {long:.2f}"
-    stored = LONGER["maml_mse_5shot_after_1000"]["by_training"][0]
-    yield f"The stored MAML start has {stored:.2f} with five points"
-    mean = value(LONGER, "maml_mse_5shot_after_1000")
+    stored = LONGER["maml_mse_5shot_after_100"]["by_training"][0]
+    yield f"has {stored:.2f} with five points after a hundred steps"
+    mean = value(LONGER, "maml_mse_5shot_after_100")
     yield f"the mean of five trainings is {mean}"
 
 

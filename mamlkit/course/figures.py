@@ -12,8 +12,9 @@ from PIL import Image
 from mamlkit.course.grammar import BLACK, COLOURS, GREY
 from mamlkit.exercises.progress import show_bundle
 
-#: Inches that a figure is wide: 691 points of a page. A desktop's column holds
-#: that unshrunk; on a phone, at half the size, its letters can still be read.
+#: Inches that a figure is wide, which are 691 points of a page. A desktop's
+#: column holds that unshrunk; a phone at half the size, with letters that can
+#: still be read.
 WIDE = 7.2
 _PAGE, _SHARP = 96, 2  # points of a page in an inch; dots in such a point
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 #: A colour after Okabe and Ito 2008, darkened until text in it can be read on
 #: white (contrast of at least 4.5).
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#C24E00", "#00795A", "#A8477F"
-#: Likewise; grey is for what is not the point.
+#: Four more, of like contrast; grey is for what is not the point.
 AMBER, VIOLET, BLACK, GREY = "#8A6D00", "#6A4FB3", "#222222", "#6B6B6B"
-#: Colours, in order, for what is no method: layers, numbers of shots, runs.
+#: Colours, in order, for what is no method, as layers, shots or runs.
 COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, BLACK)
 #: A marker for each of these colours, so that colour is never alone.
 MARKERS = ("o", "s", "^", "D", "v", "P")

@@ -129,8 +129,8 @@ def show_fits(points: Batch, wave: tuple, methods: list[dict]) -> None:
         1, 3, figsize=(WIDE, 3.2), sharey=True, layout="constrained"
     )
     errors = {}
-    styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", "-.")))
-    styles["transformer"] = ":"
+    styles = dict(zip(("maml", "pretrained", "scratch"), ("-", "--", ":")))
+    styles["transformer"] = "-."
     drawn = [m for m in methods if "params" in m]
     for ax, steps in zip(axes, (0, 1, 10)):
         ax.plot(grid, truth, color=COLOURS["wave"], lw=6, alpha=0.3)

@@ -10,8 +10,8 @@ const STYLE = `
 .mamlkit-ask button { font: inherit; color: inherit; background: transparent;
   text-align: left; border: 1px solid rgba(128, 128, 128, .7);
   border-radius: .4em; padding: .45em .8em; cursor: pointer;
-  white-space: normal; }
-.mamlkit-ask button:enabled::before { content: ""; display: inline-block;
+  white-space: normal; display: flex; align-items: baseline; }
+.mamlkit-ask button:enabled::before { content: ""; flex: none;
   width: .65em; height: .65em; margin-right: .6em; border-radius: 50%;
   border: 1px solid currentColor; }
 .mamlkit-ask button:hover:enabled { background: rgba(128, 128, 128, .18); }

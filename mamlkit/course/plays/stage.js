@@ -147,8 +147,10 @@ function palette(el, colours) {
   const found = { paper, ink, soft: readable(mix(ink, paper, 0.4), paper, 5),
     rule: mix(ink, paper, 0.8), shade: mix(ink, paper, 0.9) };
   const seen = light(paper) > 0.18 ? 3 : 4.5; // light on dark looks thinner
-  for (const name in colours)
-    found[name] = readable(read(colours[name]), paper, seen);
+  for (const name in colours) { // what is drawn in black is so in the ink
+    const colour = read(colours[name]);
+    found[name] = light(colour) < 0.02 ? ink : readable(colour, paper, seen);
+  }
   found.focus ??= readable([0, 114, 178], paper, 3);
   return found;
 }

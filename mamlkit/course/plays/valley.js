@@ -16,7 +16,7 @@ const LEVELS = Array.from({ length: 12 }, (_, i) => ((i + 1) / 4) ** 2);
 const METHODS = [
   { key: "maml", name: "MAML", mark: "circle" },
   { key: "fomaml", name: "first-order MAML", mark: "square" },
-  { key: "joint", name: "joint training", mark: "triangle" },
+  { key: "joint", name: "joint training", mark: "hexagon" },
 ];
 
 // Losses and gradients ------------------------------------------------------
@@ -268,7 +268,7 @@ function star(x, y, size) {
 const SHAPES = {
   circle: (x, y) => `M${x - 6} ${y}a6 6 0 1 0 12 0a6 6 0 1 0 -12 0Z`,
   square: (x, y) => `M${x - 6} ${y - 6}h12v12h-12Z`,
-  triangle: (x, y) => `M${x} ${y - 7}l7 12h-14Z`,
+  hexagon: (x, y) => `M${x} ${y - 7}l6 3.5v7l-6 3.5l-6 -3.5v-7Z`,
 };
 
 /** The point that lies `t` steps along a path of whole steps. */

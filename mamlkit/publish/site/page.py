@@ -139,7 +139,7 @@ def _captions(cell: NotebookNode, named: str) -> list[str]:
             for number, output in enumerate(cell.outputs)
             if any(kind in output.get("data", {}) for kind in kinds)
         )
-        text = re.match(r"# \w+: (.*\S)", cell.source)[1]
+        text = re.match(r"# \w+: (.*?\S)(; claim\b.*)?\n", cell.source)[1]
         text = escape(text[0].upper() + text[1:])
         captions[first] = f"<figcaption><b>{named}.</b> {text}.</figcaption>"
     return captions
@@ -164,8 +164,8 @@ def _name_fold(cell: NotebookNode, named: str) -> None:
         name = f"Parameters · {', '.join(names)}"
     elif named and comment and comment[1].startswith(("Figure: ", "Table: ")):
         name = f"Code of {named.lower()}"
-    elif comment:
-        name = f"Code · {comment[1]}"
+    elif comment and not comment[1].startswith("copy-me"):
+        name = f"Code · {comment[1].replace('`', '')}"
     elif defined:
         name = f"Code: {', '.join(defined)}"
     elif "report_claims(" in cell.source:

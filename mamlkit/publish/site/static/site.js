@@ -70,6 +70,11 @@ function fade(frame) {
   frame.classList.toggle("left", left);
   frame.classList.toggle("right", right);
 }
+// What is printed in columns keeps them on a phone, where other lines wrap.
+for (const pre of document.querySelectorAll(".cell_output pre"))
+  pre.classList.toggle("columns", /\S {2,}\S.*\n.*\S {2,}\S/.test(
+    pre.textContent));
+
 const frames = document.querySelectorAll("article :is(pre, .formula, " +
   ".scroll, .pst-scrollable-table-container)");
 const sizes = new ResizeObserver((seen) =>
