@@ -219,11 +219,13 @@ def test_fits_a_phone(opened):
     )
     assert width <= PHONE["width"], f"{width} px wide: {wide[:5]}"
     assert not wide, wide[:5]
-    # Python scrolls in its frame, and what it printed is wrapped.
+    # Python scrolls in its frame, and what it printed is wrapped, but for
+    # columns.
     wrapped = opened.evaluate(
         """[...document.querySelectorAll("article pre")]
-        .filter(e => getComputedStyle(e).whiteSpace
-                !== (e.closest(".cell_output") ? "pre-wrap" : "pre")
+        .filter(e => getComputedStyle(e).whiteSpace !==
+                (e.closest(".cell_output") && !e.matches(".columns")
+                    ? "pre-wrap" : "pre")
             || !/auto|scroll/.test(getComputedStyle(e).overflowX))
         .map(e => e.outerHTML.slice(0, 150))"""
     )
@@ -482,6 +484,14 @@ def test_a_picture_opens_larger_on_a_phone(phone, built_site):
     box.get_by_role("button", name="Close").tap()
     expect(box).to_have_count(0)
     assert not opened.complaints, opened.complaints
+
+
+def test_printed_columns_are_not_torn(phone, built_site):
+    opened = touched_in(phone, built_site, CHAPTERS[4].stem)
+    table = opened.locator("pre", has_text="by hand factors")
+    lines = len(table.text_content().strip().splitlines())
+    height = table.evaluate("e => parseFloat(getComputedStyle(e).lineHeight)")
+    assert table.bounding_box()["height"] < (lines + 1.5) * height
 
 
 def test_your_own_score_stands_beneath_the_others(phone, built_site):

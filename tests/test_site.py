@@ -571,6 +571,8 @@ def test_a_picture_without_words_is_refused():
         ("1 + 1", ["hide-input"], "Code"),
         ("# Figure: two waves\nshow(fig)", ["hide-input"],
          "Code · Figure: two waves"),
+        ("# What `vmap` does\n1", ["hide-input"], "Code · What vmap does"),
+        ("# copy-me\ndef one():\n    pass", ["hide-input"], "Code: one"),
         ("1 + 1", [], None),
     ],
 )  # fmt: skip
@@ -581,6 +583,15 @@ def test_folded_code_says_what_it_is(source, tags, name):
     page.make_page(nb, "03", str)
     named = nb.cells[0].metadata.get("mystnb", {})
     assert named.get("code_prompt_show") == name
+
+
+def test_no_line_ends_within_a_number():
+    said = "<details class='mamlkit-claim'>3e-11, 2.1 ± 0.3 at α = 0.15, 5 %"
+    nb = page_of([("claim('a', True, 1)", {"text/html": said})])
+    html = nb.cells[0].outputs[0].data["text/html"]
+    for tied in ("3e&#8209;11", "2.1&nbsp;±&nbsp;0.3", "α&nbsp;=&nbsp;0.15"):
+        assert tied in html
+    assert "5&nbsp;%" in html
 
 
 def page_of(cells):
@@ -599,7 +610,11 @@ def page_of(cells):
 
 
 def test_figures_have_numbers_and_captions():
-    sources = "# Figure: two < waves", "show(fig)", "# Figure: three"
+    sources = (
+        "# Figure: two < waves",
+        "show(fig)",
+        "# Figure: three; claim: all hold",
+    )
     nb = page_of((source, {"image/png": png()}) for source in sources)
     htmls = [cell.outputs[0].data["text/html"] for cell in nb.cells]
     captions = [re.findall("<figcaption>(.*)</figcaption>", h) for h in htmls]

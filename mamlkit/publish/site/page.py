@@ -139,7 +139,8 @@ def _captions(cell: NotebookNode, named: str) -> list[str]:
             for number, output in enumerate(cell.outputs)
             if any(kind in output.get("data", {}) for kind in kinds)
         )
-        text = re.match(r"# \w+: (.*?\S)(; claim\b.*)?\n", cell.source)[1]
+        comment = cell.source.split("\n")[0].partition("; claim")[0]
+        text = re.match(r"# \w+: (.*\S)", comment)[1]
         text = escape(text[0].upper() + text[1:])
         captions[first] = f"<figcaption><b>{named}.</b> {text}.</figcaption>"
     return captions
@@ -228,7 +229,7 @@ def _page_output(
         return _html(f'<figure class="tabled">{caption}{table}</figure>')
     if "<table" in html:
         return _html(scrolls(html, "table of results"))
-    return output
+    return _html(html) if "mamlkit-claim" in html else output
 
 
 def _html(text: str) -> NotebookNode:
@@ -236,8 +237,10 @@ def _html(text: str) -> NotebookNode:
 
 
 def _tie(html: str) -> str:
-    """Let no line end between a number and its per cent sign."""
-    return re.sub(r"(?<=\d) %", "&nbsp;%", html)
+    """Let no line end within a number, or between it and its sign or unit."""
+    html = re.sub(r"(?<=\d) %", "&nbsp;%", html)
+    html = re.sub(r" (±|=) (?=[\d−-])", r"&nbsp;\1&nbsp;", html)
+    return re.sub(r"(?<=\de)-(?=\d)", "&#8209;", html)
 
 
 def scrolls(html: str, label: str) -> str:
