@@ -325,6 +325,14 @@ def test_one_floor_is_measured_once(run, monkeypatch):
     assert asked == ["anil", "imaml"]
 
 
+def test_the_floor_on_more_tasks_counts(run, tmp_path):
+    flags = ("--model", "mlp", "--queries", "1", "--method")
+    few = run(*flags, "fixed")["rows"][-1]
+    many = run("--model", "mlp", "--floor", "--test-tasks", "12")["rows"][-1]
+    assert few["n"] < many["n"] == 12
+    assert run(*flags, "imaml")["rows"][-1] == many
+
+
 def test_a_floor_that_was_broken_off_goes_on(run, monkeypatch):
     flags = "--model mlp --floor --test-tasks 150".split()
     whole = run(*flags)["rows"]
