@@ -488,7 +488,7 @@ def test_a_picture_opens_larger_on_a_phone(phone, built_site):
 
 def test_printed_columns_are_not_torn(phone, built_site):
     opened = touched_in(phone, built_site, CHAPTERS[4].stem)
-    table = opened.locator("pre", has_text="by hand factors")
+    table = opened.locator(".cell_output pre", has_text="by hand factors")
     lines = len(table.text_content().strip().splitlines())
     height = table.evaluate("e => parseFloat(getComputedStyle(e).lineHeight)")
     assert table.bounding_box()["height"] < (lines + 1.5) * height
