@@ -110,6 +110,7 @@ SHORT = (
     ("omniglot_fixed_5way_1shot", "accuracy"),
     ("omniglot_fixed_5way_5shot", "accuracy"),
     ("omniglot_fixed_20way_1shot", "accuracy"),
+    ("omniglot_fixed_20way_5shot", "accuracy"),
     ("navigation", "return_after_1"),
     ("navigation", "return_after_3"),
     ("navigation", "pretrained_return_after_3"),

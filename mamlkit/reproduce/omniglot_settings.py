@@ -142,7 +142,7 @@ VARIANTS = {
 BY_TASK = {
     ("fixed", 5, 1): {"iterations": 8_000},
     # As many iterations and tasks as the learned rates, or as FOMAML and ANIL,
-    # or an hour's. 20 ways and 5 shots have not been run to the end.
+    # or an hour's.
     ("fixed", 5, 5): {"iterations": 4_000, "tasks": 8, "queries": 5},
     ("fixed", 20, 1): {
         "iterations": 8_000,
