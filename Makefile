@@ -23,7 +23,7 @@ SIDE_BY_SIDE := --numprocesses auto --dist loadfile --no-loadscope-reorder
 run: $(VENV)/ready  ## execute every chapter, print what held
 	$(BIN)/mamlkit run
 
-quick: $(VENV)/ready  ## style, types and the fast tests, in a minute
+quick: $(VENV)/ready  ## style, types and the fast tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyrefly check
