@@ -7,7 +7,9 @@ pass leaves in the model, which would carry one task over into the next, is
 taken out again, with a warning where it was written over something.
 """
 
+import copy
 import warnings
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -38,12 +40,14 @@ class Places(NamedTuple):
         buffers: the dict that holds each tensor which is no parameter, and
             its name there.
         attributes: of modules that may set some in their forward pass.
+        containers: lists, dicts and the like among these attributes.
         kept: what buffers held when last looked at: tensor, version, copy.
     """
 
     names: dict[str, tuple[str, ...]]
     buffers: dict[str, tuple[dict, str]]
     attributes: list[dict]
+    containers: list[Any]
     kept: dict[str, tuple[Tensor, int, Tensor]]
 
 
@@ -62,7 +66,7 @@ def places(model: nn.Module) -> Places:
         if len(found) > 1
         for name in found
     }
-    buffers, attributes = {}, []
+    buffers, attributes, containers = {}, [], []
     for prefix, module in model.named_modules():
         plain = vars(module)
         for held in (module._buffers, plain):
@@ -71,7 +75,13 @@ def places(model: nn.Module) -> Places:
                     buffers[f"{prefix}.{leaf}".removeprefix(".")] = held, leaf
         if _may_set_attributes(module):
             attributes.append(plain)
-    return Places(several, buffers, attributes, {})
+            containers += [
+                value
+                for name, value in plain.items()
+                if isinstance(value, list | dict | set | deque)
+                and not name.startswith("_")  # PyTorch's own
+            ]
+    return Places(several, buffers, attributes, containers, {})
 
 
 def functional_call(
@@ -104,7 +114,7 @@ def functional_call(
         return func.functional_call(
             model, params, positional, named, tie_weights=False
         )
-    new, before = _keep(places), [plain.copy() for plain in places.attributes]
+    new, before = _keep(places), _plain(places)
     given = [(t, _version(t)) for t in map(_bare, inputs.tensors(args[0]))]
     try:
         outputs = func.functional_call(
@@ -194,7 +204,7 @@ def unchanged(model: nn.Module) -> Generator[None, None, None]:
     own = {k: p for k, p in model.named_parameters() if p.requires_grad}
     slopes = {name: p.grad for name, p in own.items()}
     kept = places(model)
-    new, before = _keep(kept), [plain.copy() for plain in kept.attributes]
+    new, before = _keep(kept), _plain(kept)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Undone)
@@ -264,35 +274,47 @@ def _keep(places: Places) -> bool:
         elif was is not buffer or version != _version(buffer):
             # Inside vmap and grad, a copy would belong to them.
             with torch._C._DisableFuncTorch(), torch.no_grad():
-                copy = buffer.clone()
-            places.kept[name] = buffer, _version(buffer), copy
+                now = buffer.clone()
+            places.kept[name] = buffer, _version(buffer), now
     return new
 
 
-def _put_back(places: Places, before: list[dict], by_value: bool) -> list[str]:
+def _plain(places: Places) -> tuple[list[dict], list[Any]]:
+    """Copy the attributes that are no tensors, and what containers hold."""
+    attributes = [plain.copy() for plain in places.attributes]
+    return attributes, [copy.copy(held) for held in places.containers]
+
+
+def _put_back(
+    places: Places, before: tuple[list[dict], list[Any]], by_value: bool
+) -> list[str]:
     """Undo what a forward pass did, and name what it wrote over.
 
     Args:
         places: of the model.
-        before: the attributes, as they were.
+        before: what `_plain` returned.
         by_value: compare numbers too, as writing to `.data` counts nowhere.
     """
     changed = []
-    for plain, was in zip(places.attributes, before):
+    attributes, contents = before
+    for plain, was in zip(places.attributes, attributes):
         if not _alike(plain, was):
             plain.clear()
             plain.update(was)
-    for name, (buffer, version, copy) in places.kept.items():
+    for held, was in zip(places.containers, contents):
+        held.clear()
+        (held.update if hasattr(held, "update") else held.extend)(was)
+    for name, (buffer, version, was) in places.kept.items():
         held, leaf = places.buffers[name]
         if held.get(leaf) is not buffer:
             held[leaf] = buffer
             changed.append(name)
         with torch._C._DisableFuncTorch(), torch.no_grad():
             if version != _version(buffer) or (
-                by_value and not _same(buffer, copy)
+                by_value and not _same(buffer, was)
             ):
-                buffer.copy_(copy)
-                places.kept[name] = buffer, _version(buffer), copy
+                buffer.copy_(was)
+                places.kept[name] = buffer, _version(buffer), was
                 changed.append(name)
     return changed
 
@@ -300,7 +322,8 @@ def _put_back(places: Places, before: list[dict], by_value: bool) -> list[str]:
 def _alike(plain: dict, was: dict) -> bool:
     try:
         return plain == was  # which asks first whether they are the same
-    except RuntimeError:  # of tensors, whether they are equal has no answer
+    # Whether tensors or arrays are equal has no one answer.
+    except (RuntimeError, ValueError):
         return False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mamlkit.history import Run
+from mamlkit.history import Run, laid_out
 from mamlkit.paths import replacing
 
 # What a function's globals and constants may be to be compared.
@@ -182,6 +182,10 @@ def resume(run: Run, state: dict[str, Any] | ValueError | None) -> None:
     for name, p in history.start.items():
         p.copy_(state["start"][name])
     run.optimizer.load_state_dict(state["optimizer"])
+    for p, kept in run.optimizer.state.items():
+        for name, t in kept.items():
+            if isinstance(t, Tensor) and t.shape == p.shape:
+                kept[name] = laid_out(t, p)
     run.done = state["iteration"]
     run.states = state["states"]
     history.loss = state["loss"].tolist()

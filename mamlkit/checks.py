@@ -700,10 +700,6 @@ def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
             if not isinstance(t, Tensor):
                 _no_tasks(tasks, name, t)
         held |= found
-    dtype = next(iter(params.values())).dtype
-    for name, t in held.items():
-        if ".x" in name and t.is_floating_point() and t.dtype != dtype:
-            raise ValueError(_unlike(t, dtype))
     return tasks
 
 
@@ -843,12 +839,16 @@ def step_weights(weights, lr, steps: int) -> None:
         )
 
 
-def compiler_found() -> bool:
-    """Look for a C++ compiler; warn where there is none."""
-    # The one that PyTorch takes on this system.
+def compiler() -> str | None:
+    """Find the C++ compiler that PyTorch takes on this system."""
     names = ("cl",) if os.name == "nt" else ("g++", "clang++")
     names = (os.environ.get("CXX"), *names)
-    if any(name and shutil.which(name) for name in names):
+    return next(filter(None, (shutil.which(n) for n in names if n)), None)
+
+
+def compiler_found() -> bool:
+    """Look for a C++ compiler; warn where there is none."""
+    if compiler():
         return True
     warnings.warn(
         "compile=True needs a C++ compiler and none was found: training "

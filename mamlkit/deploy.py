@@ -57,14 +57,14 @@ def adapted_model(
             "model.requires_grad_(True)"
         )
     device = next(module.parameters()).device
-
     dtype = next(iter(own.values())).dtype
 
     def ours(values: Any) -> Tensor:
-        found = numbers("support", values).to(device)
+        found = numbers("support", values)
         # Tables and arrays are doubles unless somebody takes care.
         free = not isinstance(values, Tensor) and found.is_floating_point()
-        return found.to(dtype) if free else found
+        # Before they move, as not every device has doubles.
+        return (found.to(dtype) if free else found).to(device)
 
     checks.one_task(support)
     support = Batch(inputs.each(ours, support.x), ours(support.y))

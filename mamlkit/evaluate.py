@@ -1,6 +1,6 @@
 """Evaluation: how good are adapted models, step by step, over many tasks?
 
-Nothing here keeps a graph: adapting needs gradients, judging does not.
+`adaptation_curve` keeps no graph: adapting needs gradients, judging does not.
 """
 
 import math

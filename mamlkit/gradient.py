@@ -92,7 +92,8 @@ def _by_backward(objective, params, loss_fn, tasks):
         name: torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
         for name, leaf in leaves.items()
     }
-    return grads, loss
+    # With its graph, every part's gradients would live as long as the mean.
+    return grads, loss.detach()
 
 
 def _advise(error: RuntimeError) -> None:

@@ -33,7 +33,8 @@ class History:
         params: the starting point that was left in the model, name -> tensor;
             in a callback, a copy of the weights so far.
         validation: (iterations done, what `validate` returned) pairs.
-        seconds: training time, summed over runs if it was resumed.
+        seconds: of the clock, validation and callbacks included, summed over
+            runs if it was resumed.
         best: where `validate` was best; None without it.
         start: the weights before training, to compare with.
         inner_lr: α as it was given or learned, to adapt with.
@@ -76,6 +77,13 @@ class Run:
 def copied(params: Params) -> Params:
     """Copy tensors, without their graph."""
     return {name: p.detach().clone() for name, p in params.items()}
+
+
+def laid_out(t: Tensor, like: Tensor) -> Tensor:
+    """Give `t` the memory order of `like`, which fused optimizers go by."""
+    if t.stride() == like.stride():
+        return t
+    return torch.empty_like(like, dtype=t.dtype).copy_(t)
 
 
 def mark(run: Run, done: int) -> None:

@@ -22,7 +22,15 @@ from mamlkit.checkpoint import (
     training_settings,
 )
 from mamlkit.gradient import gradient_of, in_parts
-from mamlkit.history import Best, History, Run, best_of, copied, mark
+from mamlkit.history import (
+    Best,
+    History,
+    Run,
+    best_of,
+    copied,
+    laid_out,
+    mark,
+)
 from mamlkit.inner import LossFn, Params, Rates, functional_loss
 from mamlkit.objectives import meta_loss
 from mamlkit.rates import filled, learned
@@ -76,8 +84,9 @@ def meta_train(
 
     Finn et al. 2017, Algorithm 1. Same seed and same thread count give the
     same bits; an interrupted run continues from `checkpoint` to the bits it
-    would have reached. Interrupted, by Ctrl-C or an error, `model` is left
-    with the weights so far, or the best, and `checkpoint` is written.
+    would have reached (with dropout, on the CPU and CUDA). Interrupted, by
+    Ctrl-C or an error, `model` is left with the weights so far, or the best,
+    and `checkpoint` is written.
 
     Under `torchrun` every process takes its share of the tasks; gradients are
     averaged, and the first process validates, calls back and writes
@@ -161,8 +170,8 @@ def meta_train(
         meta_lr=meta_lr, first_order=first_order, objective=objective,
         criterion=criterion, optimizer=optimizer, clip=clip, maximize=maximize,
     )  # fmt: skip
-    found = None if rank else load_training(checkpoint, settings, iterations)
-    resume(run, ranks.of_first(found, world))
+    load = partial(load_training, checkpoint, settings, iterations)
+    resume(run, ranks.of_first(None if rank else load(), world))
     checks.begins(run.params)
     history, first, idle = run.history, run.done, {*run.params}
 
@@ -272,7 +281,7 @@ def _move(
 ) -> None:
     """Take one step of the optimizer."""
     for name, p in run.params.items():
-        p.grad = grads[name]
+        p.grad = laid_out(grads[name], p)
     if clip is not None:
         nn.utils.clip_grad_norm_(run.params.values(), clip)
     for group, lr in zip(run.optimizer.param_groups, run.lrs):
@@ -310,14 +319,12 @@ def _judging(
                 history.validation.append((done, value))
                 mark(run, done)
         at = best_of([value for _, value in history.validation], maximize)
-        if at is None:
-            return False
-        if history.validation[at][0] == done:
+        if at is not None and history.validation[at][0] == done:
             run.best = copied(run.params)
-        if run.best:
+        if at is not None and run.best:
             weights = {name: run.best[name] for name in history.start}
             history.best = Best(*history.validation[at], weights)
-        waited = len(history.validation) - 1 - at
+        waited = len(history.validation) - (0 if at is None else at + 1)
         return patience is not None and waited >= patience
 
     return judge

@@ -95,8 +95,6 @@ def in_chunks(
 
 def to_device(tasks: Tasks, device: torch.device) -> Tasks:
     """Move tasks to where a model's parameters are."""
-    if inputs.first(tasks.support.x).device == device:
-        return tasks
 
     def move(t):
         return t.to(device)
@@ -229,12 +227,19 @@ class SinusoidsAndLines:
     After Finn et al. 2018 (arXiv:1806.02817, Sec. 5), without noise.
 
     Attributes:
-        sinusoids: the family of the waves.
+        sinusoids: the family of the waves, without an oracle.
         coefficient: range of the lines' slope a and intercept b.
     """
 
     sinusoids: Sinusoids = Sinusoids()
     coefficient: tuple[float, float] = (-3.0, 3.0)
+
+    def __post_init__(self) -> None:
+        if self.sinusoids.oracle:
+            raise ValueError(
+                "a line has no amplitude and phase to tell: the sinusoids "
+                "must be without oracle=True"
+            )
 
     def sample(
         self,

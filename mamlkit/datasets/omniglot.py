@@ -12,6 +12,7 @@ import random
 import re
 import sys
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -137,8 +138,9 @@ def read_archive(path: Path, characters: int) -> np.ndarray:
                     found[match.groups()] = _decode(archive.read(info))
     except FileNotFoundError:
         raise ValueError(f"no archive at {path}") from None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError,
-            RuntimeError) as error:  # fmt: skip
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError,
+            NotImplementedError, RuntimeError,
+            Image.DecompressionBombError) as error:  # fmt: skip
         raise ValueError(
             f"{path} is damaged or no archive ({error}): download it anew"
         ) from None
@@ -231,7 +233,7 @@ def load_omniglot(split: str, *, cache: Path = CACHE) -> Tensor:
             "Omniglot is not here yet: run `mamlkit fetch omniglot`"
         ) from None
     except (OSError, EOFError, ValueError, KeyError, IndexError,
-            zipfile.BadZipFile):  # fmt: skip
+            zipfile.BadZipFile, zlib.error):  # fmt: skip
         ink = np.empty(0)
     if ink.shape != (1623, DRAWERS, SIZE, SIZE) or ink.dtype != np.uint8:
         raise ValueError(f"{path} is damaged: run `mamlkit fetch omniglot`")

@@ -50,6 +50,7 @@ def check(key: str, answer: Callable) -> None:
 
 def hint(key: str, number: int = 1) -> None:
     """Print a hint, from vague (1) to plain."""
+    key = str(key)
     hints = find_exercise(key).hints
     if not 1 <= number <= len(hints):
         raise ValueError(f"exercise {key} has hints 1 to {len(hints)}")
@@ -59,6 +60,7 @@ def hint(key: str, number: int = 1) -> None:
 
 def solution(key: str) -> None:
     """Print the solution, after a hint or two tries."""
+    key = str(key)
     exercise = find_exercise(key)
     if not exercise.solution:
         print(

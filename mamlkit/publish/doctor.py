@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import torch
 
 import mamlkit
+from mamlkit.checks import compiler
 from mamlkit.paths import BUILD, CACHE, CHECKOUT, DATA
 
 PACKAGES = (
@@ -20,7 +21,6 @@ PACKAGES = (
 BROWSERS = (
     "chromium-headless-shell google-chrome chromium chromium-browser"
 ).split()
-COMPILERS = "g++ clang++ cl".split()
 
 
 def examine() -> Iterator[tuple[str, str, str]]:
@@ -41,8 +41,8 @@ def examine() -> Iterator[tuple[str, str, str]]:
         except PackageNotFoundError:
             yield name, "not installed", ""
     yield "device", _device(), ""
-    compiler = _first([os.environ.get("CXX", ""), *COMPILERS])
-    yield "C++ compiler", compiler or "none: compile=True does nothing", ""
+    found = compiler() or "none: compile=True does nothing"
+    yield "C++ compiler", found, ""
     browser = _first(BROWSERS)
     yield "browser", browser or "none: its tests are skipped", ""
     place = "a checkout" if CHECKOUT else "an installed package"

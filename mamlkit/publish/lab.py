@@ -52,7 +52,12 @@ def open_lab(
     with own_kernel():
         command = [sys.executable, "-m", "jupyterlab", folder / wanted.name]
         command += flags
-        return subprocess.run(command, cwd=folder).returncode
+        with subprocess.Popen(command, cwd=folder) as lab:
+            while True:
+                try:
+                    return lab.wait()
+                except KeyboardInterrupt:  # JupyterLab asks what was meant
+                    continue
 
 
 def copy_chapters(chapters: Sequence[Path], folder: Path) -> list[str]:

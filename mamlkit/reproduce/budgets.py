@@ -31,7 +31,7 @@ from mamlkit.paths import BUILD
 from mamlkit.reproduce import Known, row, write_result
 from mamlkit.reproduce.judge import accuracies, descent
 from mamlkit.reproduce.variants import difference_row, seed_row
-from mamlkit.tasks import Batch, Tasks, map_tasks
+from mamlkit.tasks import Batch, Tasks, cut, map_tasks
 
 METHODS = ("maml", "protonet", "pretrained")
 N_WAY, K_QUERY, N_TASKS = 5, 3, 8
@@ -206,9 +206,7 @@ def seen(
 
     parts = []
     for start in range(0, len(tasks.support.y), 50):
-        some = Tasks(
-            *(Batch(*(t[start : start + 50] for t in b)) for b in tasks)
-        )
+        some = cut(tasks, start, start + 50)
         parts.append(torch.func.vmap(of_task)(*some))
     return tuple(torch.cat(part).detach() for part in zip(*parts))
 

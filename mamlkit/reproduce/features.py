@@ -10,13 +10,14 @@ from argparse import ArgumentParser, Namespace
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from mamlkit.checkpoint import load_checkpoint
+from mamlkit.checkpoint import described, load_checkpoint
 from mamlkit.datasets.omniglot import load_omniglot
 from mamlkit.episodes import Episodes
 from mamlkit.inner import Params, functional_loss
@@ -207,14 +208,13 @@ def many_queries(args: Namespace) -> Tasks:
 
 
 def of_method(
-    method: str, name: str, args: Namespace
+    method: str, state: dict[str, Any], args: Namespace
 ) -> tuple[list[dict], dict]:
-    """Ask all questions of one method's network.
+    """Ask all questions of one method's network, as its checkpoint has it.
 
     Returns:
         rows, and what was chosen for the head alone.
     """
-    state = unpacked(load_checkpoint(CHECKPOINTS / f"{name}.pt"))
     net, steps = build("cnn", args.ways), state["steps"]
     walk = walk_of(method, net, state, Namespace(**state["settings"]))
     test = draw("test", args, args.test_tasks)
@@ -270,12 +270,14 @@ def run(args: Namespace) -> None:
         infix = "" if method == "learned" else f"{method}_"
         name = f"omniglot_{infix}{args.ways}way_{args.shots}shot"
         if (CHECKPOINTS / f"{name}.pt").exists():
+            state = unpacked(load_checkpoint(CHECKPOINTS / f"{name}.pt"))
             known = Known(
                 BUILD / "reproduce" / f"features_{name}.pt",
+                theta=described(state["params"]),
                 tasks=(args.test_tasks, args.moved_tasks),
                 head_alone=(RATES, MOST_STEPS),
             )
-            ask = partial(of_method, method, name, args)
+            ask = partial(of_method, method, state, args)
             found, choices[method] = known("asked", ask)
             rows += found
             for each in found:

@@ -36,6 +36,7 @@ from mamlkit.reproduce.judge import accuracies
 from mamlkit.reproduce.omniglot_settings import METHODS
 from mamlkit.reproduce.training import draw
 from mamlkit.reproduce.untrained import choose_rule, rule_walk
+from mamlkit.rl.trpo import flatten
 from mamlkit.tasks import Batch, Tasks
 
 SHOTS, BATCH = 10, 10  # of Reptile's training
@@ -77,11 +78,6 @@ def cut_for(
             [Batch(*map(torch.cat, zip(*task)))] * len(task) for task in found
         ]
     return found
-
-
-def flat(params: Params) -> Tensor:
-    """Write all numbers in one row."""
-    return torch.cat([p.flatten() for p in params.values()])
 
 
 def gradients(loss_fn: LossFn, params: Params, batch: Batch) -> Tensor:
@@ -144,9 +140,9 @@ def second_order(
         moved, straight = params, 0.0
         for batch in map(Batch, batches_x, batches_y):
             at_start, now = (grad(loss_fn)(p, batch) for p in (params, moved))
-            straight = straight + flat(at_start)
+            straight = straight + flatten(at_start)
             moved = {k: p - lr * now[k] for k, p in moved.items()}
-        return flat(moved) - flat(params) + lr * straight
+        return flatten(moved) - flatten(params) + lr * straight
 
     parts = [
         vmap(one)(x[i : i + 25], y[i : i + 25]).sum(0)
@@ -167,7 +163,7 @@ def slopes(
     """
     sizes = [p.numel() for p in params.values()]
     # A hundredth of θ's length: above float32's noise, and still straight.
-    reach = 0.01 * flat(params).norm()
+    reach = 0.01 * flatten(params).norm()
     step = (reach * along / along.norm()).split(sizes)
 
     def at(sign):
@@ -220,7 +216,7 @@ def measure(
         shuffled = cut_for(train, arm, torch.Generator().manual_seed(0))
         along = second_order(loss_fn, params, shuffled, args.alpha)
         # As a share of what the product is, per hundredth of θ's length.
-        scale = 0.01 * flat(params).norm() / now.abs()
+        scale = 0.01 * flatten(params).norm() / now.abs()
         rise = 100 * scale * slopes(products, params, along)
         rows.append(row(f"{name}_rise_{arm}", rise))
     return rows

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mamlkit.evaluate import functional_accuracy
 from mamlkit.evaluate import one_by_one as alone
-from mamlkit.inner import LossFn, Params, adapt
+from mamlkit.inner import LossFn, Params, path
 from mamlkit.tasks import Batch, Tasks, in_chunks, map_tasks
 
 CHUNK = 25  # tasks judged at once, for the memory's sake
@@ -26,15 +26,9 @@ def descent(loss_fn: LossFn, params: Params, lr: float | Params) -> Walk:
         params: θ.
         lr: α, as in `adapt`.
     """
-
-    def walk(support, steps):
-        adapted = params
-        yield adapted
-        for _ in range(steps):
-            adapted = adapt(adapted, loss_fn, support, lr=lr)
-            yield adapted
-
-    return walk
+    return lambda support, steps: path(
+        params, loss_fn, support, lr, steps, first_order=False, rule=None
+    )
 
 
 def accuracies(

@@ -73,10 +73,9 @@ class LearnedRates(nn.Module):
             rates[name] = params[f"rates.{i}"].detach()
         return weights, rates
 
-    def join(self, weights: Params, rates: Params | float) -> Params:
+    def join(self, weights: Params, rates: Params) -> Params:
         """Put together again what `split` separated."""
         joined = {f"model.{name}": value for name, value in weights.items()}
-        if isinstance(rates, dict):
-            for i, name in enumerate(self.adapted):
-                joined[f"rates.{i}"] = rates[name]
+        for i, name in enumerate(self.adapted):
+            joined[f"rates.{i}"] = rates[name]
         return joined

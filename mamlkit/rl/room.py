@@ -41,7 +41,8 @@ def room_step(
     position = position + SPEED * action.clamp(-1, 1)
     position = position.clamp(-HALF, HALF)
     pays = near(position, goal)
-    costs = sum(near(position, corner) for corner in the_corners()) - pays
+    corners = the_corners().to(position)
+    costs = sum(near(position, corner) for corner in corners) - pays
     return position, pays - costs, pays > 1
 
 

@@ -115,8 +115,9 @@ def trpo_step(
     """Step along the natural gradient, as far as the KL allows.
 
     Schulman et al. 2015 (arXiv:1502.05477): solve H x = ∇loss by conjugate
-    gradients, go back from the longest step that the quadratic model allows,
-    by 0.8 up to 15 times, until the loss falls and the KL is small enough.
+    gradients, take the longest step that the quadratic model allows, or the
+    first of 14 shorter ones, each 0.8 of the one before, at which the loss
+    falls and the KL is small enough.
 
     Args:
         params: θ.
