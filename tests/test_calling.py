@@ -3,8 +3,10 @@
 import copy
 import re
 import warnings
+from collections import deque
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -376,6 +378,37 @@ def test_attributes_are_as_they_were(how, use):
     if not use.startswith("meta_train"):
         again = functional_loss(model, F.cross_entropy)(of(model), one)
         assert torch.equal(first, again)
+
+
+def remembers(self, x):
+    self.memory.append(x.mean(0))
+    self.hidden = torch.stack([*self.memory]).sum(0)
+
+
+@pytest.mark.parametrize("use", USES)
+def test_what_lists_hold_is_as_it_was(use):
+    torch.manual_seed(0)
+    model, some = Listens(remembers), tasks()
+    model.memory, model.by_name, model.order = [], {"a": 1}, deque([2])
+    one = Batch(some.support.x[0], some.support.y[0])
+    first = functional_loss(model, F.cross_entropy)(of(model), one)
+    USES[use](model, some, one)
+    assert model.memory == [] and model.by_name == {"a": 1}
+    assert model.order == deque([2])
+    if not use.startswith("meta_train"):
+        again = functional_loss(model, F.cross_entropy)(of(model), one)
+        assert torch.equal(first, again)
+
+
+def test_attributes_of_numpy_are_no_obstacle():
+    def draws(self, x):
+        self.order = np.random.permutation(3)
+
+    model, some = Listens(draws), tasks()
+    model.order = np.arange(3)
+    one = Batch(some.support.x[0], some.support.y[0])
+    assert functional_loss(model, F.cross_entropy)(of(model), one).isfinite()
+    assert np.array_equal(model.order, np.arange(3))
 
 
 @pytest.mark.parametrize("use", USES)

@@ -175,6 +175,20 @@ def test_arrays_of_doubles_are_taken_as_the_models_type(model, support):
     assert torch.equal(found[2].weight, same[2].weight)
 
 
+def test_doubles_never_reach_the_device(model, support, monkeypatch):
+    moved, to = [], torch.Tensor.to
+
+    def watched(t, *args, **options):
+        if isinstance(args[0], torch.device):
+            moved.append(t.dtype)
+        return to(t, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", watched)
+    arrays = Batch(*(t.double().numpy() for t in support))
+    adapted_model(model, arrays, **GIVEN)
+    assert moved and torch.float64 not in moved
+
+
 def test_a_list_of_pictures_is_not_several_inputs():
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     pictures = [np.zeros((3, 2, 2), "float32")] * 4

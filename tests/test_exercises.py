@@ -141,6 +141,19 @@ def test_hints_and_solution_print(capsys, monkeypatch, key):
         assert exercise.name in definitions(said)
 
 
+def test_a_number_is_as_good_a_name(capsys, monkeypatch):
+    monkeypatch.setattr(engine, "_hinted", set())
+    monkeypatch.setattr(engine, "_passed", set())
+    monkeypatch.setattr(engine, "_tries", engine.Counter())
+    hint(3.1)
+    solution("3.1")
+    assert "hint(" not in capsys.readouterr().out
+    monkeypatch.setattr(engine, "_hinted", set())
+    hint("3.1")
+    solution(3.1)
+    assert "hint(" not in capsys.readouterr().out
+
+
 def test_two_tries_are_as_good_as_a_hint(verdict, capsys, monkeypatch):
     monkeypatch.setattr(engine, "_passed", set())
     monkeypatch.setattr(engine, "_tries", engine.Counter())

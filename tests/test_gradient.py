@@ -5,12 +5,20 @@ from functools import partial
 
 import pytest
 import torch
-from test_outer import train
+from test_outer import small, train, waves
 from test_rates import each
 from torch._dynamo.utils import counters
+from torch.nn import functional as F
 
 import mamlkit.checks
-from mamlkit import meta_loss
+from mamlkit import (
+    Batch,
+    Tasks,
+    functional_loss,
+    gradient_of,
+    in_parts,
+    meta_loss,
+)
 
 
 # Parts of 2, 2 and 1: each counts by its size. Every size is compiled anew.
@@ -39,6 +47,16 @@ def test_tasks_taken_in_parts_are_seen_in_parts():
         trial=False,
     )
     assert sizes == [2, 2, 1]
+
+
+def test_no_part_lives_on_in_the_mean():
+    loss_fn = functional_loss(small(), F.mse_loss)
+    gradient = in_parts(gradient_of(partial(meta_loss, lr=0.1)), 1)
+    tasks = waves()
+    tasks = Tasks(*(Batch(b.x.float(), b.y.float()) for b in tasks))
+    grads, loss = gradient(dict(small().named_parameters()), loss_fn, tasks)
+    assert not loss.requires_grad
+    assert not any(g.requires_grad for g in grads.values())
 
 
 def test_compiled_training_gives_the_same_numbers():

@@ -1,7 +1,7 @@
 """The learner's copies: what they wrote is theirs."""
 
 import json
-import subprocess
+from contextlib import nullcontext
 
 import nbformat
 import pytest
@@ -110,12 +110,19 @@ def test_jupyterlab_opens_on_the_copy_of_the_chapter_named(
     monkeypatch.setattr(mamlkit_chapters, "NOTEBOOKS", chapters[0].parent)
     opened = []
 
-    def fake(command, cwd):
-        opened.append(command[1:])
-        assert cwd == mine
-        return subprocess.CompletedProcess(command, 0)
+    class Opened(nullcontext):
+        def __init__(self, command, cwd):
+            super().__init__(self)
+            opened.append(command[1:])
+            assert cwd == mine
+            self.keys = [KeyboardInterrupt]
 
-    monkeypatch.setattr(subprocess, "run", fake)
+        def wait(self):  # on Ctrl-C JupyterLab asks, and may stay
+            if self.keys:
+                raise self.keys.pop()
+            return 0
+
+    monkeypatch.setattr(lab.subprocess, "Popen", Opened)
     for names in ([], ["2"]):
         assert main(["lab", *names, "--folder", str(mine)]) == 0
     copies = [mine / chapter.name for chapter in chapters]

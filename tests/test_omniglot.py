@@ -1,7 +1,9 @@
 import hashlib
 import io
 import os
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -147,6 +149,29 @@ def test_a_drawing_that_is_there_twice_is_refused(folder, drawings):
 def test_what_is_no_drawing_is_refused(folder, drawings, data, message):
     pack(folder / NAMES[0], drawings[0], [(member(3, 1), data)])
     refused(folder, message)
+
+
+def test_a_picture_that_would_fill_the_memory_is_refused(folder, drawings):
+    small = bytearray(png(drawings[0][0, 0]))
+    small[16:24] = struct.pack(">II", 60_000, 60_000)  # its width and height
+    small[29:33] = struct.pack(">I", zlib.crc32(small[12:29]))
+    extra = [(member(3, 1), bytes(small))]
+    pack(folder / NAMES[0], drawings[0], extra)
+    with pytest.raises(ValueError, match="is damaged or no archive"):
+        fetch(folder)
+
+
+def test_a_stream_that_cannot_be_unpacked_is_refused(folder, monkeypatch):
+    def damaged(*args, **options):
+        raise zlib.error("Error -3 while decompressing data")
+
+    fetch(folder)
+    monkeypatch.setattr(omniglot.np, "load", damaged)
+    with pytest.raises(ValueError, match="is damaged"):
+        load_omniglot("val", cache=folder / "cache")
+    monkeypatch.setattr(omniglot.zipfile.ZipFile, "read", damaged)
+    with pytest.raises(ValueError, match="is damaged or no archive"):
+        fetch(folder)
 
 
 @pytest.mark.parametrize(

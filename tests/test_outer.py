@@ -27,6 +27,7 @@ from mamlkit import (
     Tasks,
     cosine,
     functional_loss,
+    gradient_of,
     imaml_loss,
     meta_loss,
     meta_train,
@@ -368,9 +369,65 @@ def test_patience_stops_when_nothing_better_came():
     assert history.best.iteration == 8
     _, history = train(validate=falls_until(30), patience=3)
     assert len(history.loss) == 20
+    _, history = train(validate=lambda params: math.nan, patience=2)
+    assert len(history.validation) == 2
+
+
+class Halved(nn.Module):
+    """A frozen encoder of half the digits, and a head that is trained."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder = nn.Linear(1, 4).bfloat16().requires_grad_(False)
+        self.head = nn.Linear(4, 1)
+
+    def forward(self, x):
+        return self.head(self.encoder(x).float())
+
+
+def test_x_may_be_of_a_frozen_parts_type():
+    def sample(n_tasks, generator):
+        tasks = waves(n_tasks, generator.initial_seed())
+        return Tasks(*(Batch(b.x.bfloat16(), b.y.float()) for b in tasks))
+
+    _, history = train(Halved(), sample=sample, iterations=2)
+    assert not same(history.params, history.start)
 
 
 # --- the optimizer
+
+
+def images(order=torch.contiguous_format):
+    torch.manual_seed(0)
+    layers = nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 1)
+    return nn.Sequential(*layers).to(memory_format=order)
+
+
+def pictures(n_tasks, generator):
+    draw = partial(torch.randn, generator=generator)
+    batches = [Batch(draw(n_tasks, 3, 2, 4, 4), draw(n_tasks, 3, 1))] * 2
+    return Tasks(*batches)
+
+
+@pytest.mark.parametrize("halves", [1, 2])
+def test_the_order_in_memory_changes_nothing(halves, tmp_path, monkeypatch):
+    def rows_first(*args, **options):
+        gradient = gradient_of(*args, **options)
+
+        def contiguous(*args):  # as compiled code and other ranks return it
+            grads, loss = gradient(*args)
+            return {k: g.contiguous() for k, g in grads.items()}, loss
+
+        return contiguous
+
+    monkeypatch.setattr(mamlkit.outer, "gradient_of", rows_first)
+    options = {"sample": pictures, "checkpoint": tmp_path / "run.pt"}
+    if halves == 2:  # the first half in the usual order
+        train(images(), iterations=4, **options)
+    _, found = train(images(torch.channels_last), iterations=8, **options)
+    _, usual = train(images(), iterations=8, sample=pictures)
+    for name, p in usual.params.items():
+        torch.testing.assert_close(found.params[name], p)
 
 
 def test_the_outer_optimizer_is_an_argument():

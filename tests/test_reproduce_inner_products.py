@@ -91,4 +91,4 @@ def test_gradients_of_one_task_are_alike_if_its_batches_are():
     assert (found[:, 1] < 0.9).all()
     one = ip.grad(fn)(params, Batch(tasks.support.x[2], tasks.support.y[2]))
     every = ip.gradients(fn, params, tasks.support)
-    torch.testing.assert_close(every[2], ip.flat(one))
+    torch.testing.assert_close(every[2], ip.flatten(one))

@@ -178,3 +178,10 @@ def test_the_experiment_runs_through_and_resumes(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "train", None)  # nothing is trained anew
     experiment.run(args)
     assert read_result("room", tmp_path)["rows"] == first["rows"]
+
+
+def test_a_step_is_taken_where_the_walker_is():
+    here = {"device": "meta"}
+    at, goal = torch.zeros(4, 2, **here), torch.zeros(4, 2, **here)
+    found = room_step(at, at, goal)
+    assert {t.device.type for t in found} == {"meta"}

@@ -7,15 +7,17 @@ import pytest
 import torch
 
 from mamlkit import (
+    Batch,
     Episodes,
     Harmonics,
     Sinusoids,
     SinusoidsAndLines,
     TaskArrays,
+    Tasks,
     in_chunks,
     map_tasks,
 )
-from mamlkit.tasks import cut
+from mamlkit.tasks import cut, to_device
 
 FAMILIES = [Sinusoids(), Harmonics(), SinusoidsAndLines()]
 
@@ -38,6 +40,11 @@ def test_shapes_ranges_and_seed(family):
     again, other = sample(family), sample(family, seed=1)
     assert torch.equal(support.y, again.support.y)
     assert not torch.equal(support.y, other.support.y)
+
+
+def test_lines_have_no_oracle():
+    with pytest.raises(ValueError, match="without oracle=True"):
+        SinusoidsAndLines(Sinusoids(oracle=True))
 
 
 def test_a_sinusoid_is_amplitude_times_sine_of_x_minus_phase():
@@ -286,6 +293,13 @@ def test_the_loop_takes_one_task_at_a_time():
     actual = map_tasks(fn, tasks, "loop")
     assert shapes == [((5, 1), (4, 1))] * 2
     torch.testing.assert_close(actual, tasks.query.y.sum((1, 2)))
+
+
+def test_what_lies_elsewhere_is_moved_piece_by_piece():
+    support, query = sample(Sinusoids())
+    mixed = Tasks(Batch(support.x.to("meta"), support.y), query)
+    found = to_device(mixed, torch.device("meta"))
+    assert {t.device.type for batch in found for t in batch} == {"meta"}
 
 
 @pytest.mark.parametrize("family", [
