@@ -62,7 +62,7 @@ def vmap_is_right(
     except Exception:  # no float64 here, or no copy
         exact = None
     if exact is None:
-        exact = off if off > ROUGH_LIMIT else 0.0
+        exact = off if off > _rough_limit(model, two) else 0.0
     if exact > LIMIT:
         percent = float(f"{100 * exact:.2g}")
         raise ValueError(
@@ -70,6 +70,13 @@ def vmap_is_right(
             "gets it wrong for fused norms with weights (F.layer_norm): "
             'over_tasks="loop", or a norm without weights and a scale after'
         )
+
+
+def _rough_limit(model: nn.Module, tasks: Tasks) -> float:
+    """What rounding alone may do, by the coarsest numbers that take part."""
+    some = [*model.parameters(), *inputs.tensors(tasks.support.x)]
+    kinds = {t.dtype for t in some if t.is_floating_point()}
+    return max([ROUGH_LIMIT, *(4 * torch.finfo(kind).eps for kind in kinds)])
 
 
 def _difference(
