@@ -25,8 +25,8 @@ from mamlkit.publish.render import _BAR, _WIDGET
 
 WIDTHS = (1440, 800)
 HEIGHT = 2400 if PICTURES else 900
-# The game, and a round by keyboard; a slider; predictions; a pad.
-HANDS = ("00", "02", "03", "07")
+# The game, and a round by keyboard; sliders and predictions; a pad.
+HANDS = ("00", "03", "07")
 RUN = [p for p in CHAPTERS if PICTURES or p.name[:2] in HANDS]
 
 

@@ -1,8 +1,9 @@
 """Every chapter through papermill, and in its form.
 
 With seed 1, every cell executed twice in a row (an exercise as it stands, and
-then solved; what takes over half a second, once), elsewhere, without network.
-With seed 0, and nothing solved, some run in JupyterLab (test_browser_lab.py).
+then solved; what takes over a fifth of a second, once), elsewhere, without
+network. With seed 0, and nothing solved, some run in JupyterLab
+(test_browser_lab.py).
 """
 
 import ast
@@ -42,7 +43,8 @@ each_chapter = pytest.mark.parametrize(
 )
 
 
-# A magic, `%%again`: run this, if the cell before took under half a second.
+# A magic, `%%again`: run this, if the cell before took under a fifth of a
+# second, as few do that draw.
 AGAIN = """
 def make_again():
     import os
@@ -59,7 +61,7 @@ def make_again():
         clock["took"] = now() - clock["begun"]
 
     def again(_, source):
-        if clock["took"] < 0.5:
+        if clock["took"] < 0.2:
             shell.run_cell(source).raise_error()
 
     shell.events.register("pre_run_cell", begin)
