@@ -115,7 +115,9 @@ def functional_call(
             model, params, positional, named, tie_weights=False
         )
     new, before = _keep(places), _plain(places)
-    given = [(t, _version(t)) for t in map(_bare, inputs.tensors(args[0]))]
+    given = [
+        (t, _version(t)) for t in map(inputs.bare, inputs.tensors(args[0]))
+    ]
     try:
         outputs = func.functional_call(
             model, params, positional, named, tie_weights=False
@@ -330,13 +332,6 @@ def _alike(plain: dict, was: dict) -> bool:
 def _version(buffer: Tensor) -> int:
     # What was made in inference mode is not counted, and cannot be changed.
     return 0 if buffer.is_inference() else buffer._version
-
-
-def _bare(t: Tensor) -> Tensor:
-    """What vmap and grad have wrapped, as it was handed over."""
-    while torch._C._functorch.is_functorch_wrapped_tensor(t):
-        t = torch._C._functorch.get_unwrapped(t)
-    return t
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -166,9 +166,7 @@ def _within(outputs: Tensor, y: Tensor, error: Exception) -> None:
     if outputs.dim() != y.dim() + 1 or "bounds" not in str(error):
         return
     logits = outputs.shape[min(1, y.dim())]
-    while torch._C._functorch.is_functorch_wrapped_tensor(y):
-        y = torch._C._functorch.get_unwrapped(y)
-    low, high = (int(label) for label in y.aminmax())
+    low, high = (int(label) for label in inputs.bare(y).aminmax())
     if high >= logits or low < 0:
         end = f"up to {high}" if high >= logits else f"down to {low}"
         raise ValueError(

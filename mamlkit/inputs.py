@@ -8,6 +8,7 @@ function that they show, it stands for its first argument.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -23,6 +24,13 @@ def tensors(x: Any) -> list[Tensor]:
     if isinstance(x, Mapping):
         return list(x.values())
     return list(x) if isinstance(x, tuple | list) else [x]
+
+
+def bare(t: Tensor) -> Tensor:
+    """What vmap and grad have wrapped, as it was handed over."""
+    while torch._C._functorch.is_functorch_wrapped_tensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
+    return t
 
 
 def named(x: Any, name: str) -> dict[str, Tensor]:

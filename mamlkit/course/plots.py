@@ -12,7 +12,6 @@ from matplotlib.patheffects import withStroke
 from torch import Tensor
 
 from mamlkit.course.grammar import (
-    BLACK,
     BLUE,
     COLOURS,
     FLOORS,
@@ -248,19 +247,16 @@ def legend_above(fig: Figure, axes: Iterable[Axes], **options) -> None:
     fig.legend(found.values(), found.keys(), **place | options)
 
 
-def draw_ink(
-    ax: Axes, image: Tensor, title: str = "", *, colour: str = BLACK
-) -> None:
+def draw_ink(ax: Axes, image: Tensor, title: str = "") -> None:
     """Draw a character or a face, ink dark, in a thin frame.
 
     Args:
         ax: where to draw.
         image: ink in [0, 1], shape (1, height, width) or (height, width).
         title: centred over it.
-        colour: of the title.
     """
     ax.imshow(image.squeeze(), cmap="Greys", vmin=0, vmax=1)
-    ax.set_title(title, loc="center", color=colour, fontsize=12)
+    ax.set_title(title, loc="center", fontsize=12)
     ax.set(xticks=[], yticks=[])
     ax.spines[:].set(visible=True, color=GREY)
 
