@@ -93,18 +93,6 @@ def probes():
 
 def walks():
     rows = read_result("room")["rows"]
-    half, whole = (
-        [rows[f"{start}_after_{n}_walks"]["value"] for n in counts]
-        for start, counts in (
-            ("dice", (5, 10, 20, 40)),
-            ("untrained", (10, 20, 40, 80)),
-        )
-    )
-    for found in (half, whole):
-        *first, last = [f"{round(x + 1e-9, 1)}" for x in found]
-        yield f"{', '.join(first)} and {last}"
-    best = rows["joint_return_after_1"]["value"]
-    yield f"its best is no training at all: {best:.1f}"
     scatter = [
         rows[f"dice_scatter_horizon_{n}"]["value"]
         / rows[f"lvc_scatter_horizon_{n}"]["value"]
