@@ -19,7 +19,6 @@ EXTRAS = {
     "gymnasium": "rl",
     "higher": "bench",
     "imageio": "mujoco",
-    "latex2mathml": "site",
     "mujoco": "mujoco",
 }
 
@@ -37,6 +36,8 @@ class _Parser(ArgumentParser):
                     " (lab opens one chapter; what is for JupyterLab follows "
                     "--, as in mamlkit lab -- --no-browser)"
                 )
+            if getattr(known, "command", None) is _reproduce:
+                message += " (an experiment's options follow its name)"
             self.error(message)
         return known
 
@@ -147,12 +148,12 @@ def _parser() -> ArgumentParser:
     )
     lab.add_argument(
         "--folder",
-        type=Path,
+        type=_folder,
         help="of your copies; by default mamlkit-course in your home folder",
     )
     progress = add("progress", _progress, "show which exercises are done")
     progress.add_argument(
-        "--folder", type=Path, help="of your copies, as for `mamlkit lab`"
+        "--folder", type=_folder, help="of your copies, as for `mamlkit lab`"
     )
     add("doctor", _doctor, "say what a report of a problem needs")
     render = add(
@@ -184,6 +185,11 @@ def _parser() -> ArgumentParser:
     reproduce.add_argument("name", metavar="NAME", help=", ".join(EXPERIMENTS))
     reproduce.add_argument("rest", nargs=REMAINDER, metavar="...")
     return parser
+
+
+def _folder(name: str) -> Path:
+    # In --folder=~/x the shell leaves ~ alone.
+    return Path(name).expanduser()
 
 
 def _in_a_checkout(why: str) -> None:
@@ -225,9 +231,9 @@ def _progress(args: Namespace) -> None:
     if args.folder and not args.folder.is_dir():
         raise ValueError(f"no such folder: {args.folder}")
     usual = [Path.cwd(), FOLDER, NOTEBOOKS]
-    path = progress.find_progress([args.folder] if args.folder else usual)
-    print(progress_table(progress.read_verdicts(path)))
-    print(f"Remembered in {path}." if path.exists() else "Nothing so far.")
+    found = progress.find_progress([args.folder] if args.folder else usual)
+    print(progress_table(progress.together(found)))
+    print("\n".join(f"Remembered in {p}." for p in found) or "Nothing so far.")
 
 
 def _doctor(_args: Namespace) -> int:

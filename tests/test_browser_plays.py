@@ -477,6 +477,8 @@ def test_with_a_kernel_the_score_goes_there_and_the_next_game_comes(opened):
         window.leave = module.default.render({ model, el });"""
     )
     page.get_by_role("button", name="Start").click()
+    for keys in ("Control+1", "Alt+2"):  # the browser's own
+        page.keyboard.press(keys)
     play_by_keys(page, 0)
     expect(page.locator(".status")).to_contain_text("Kept in a file.")
     sent = page.evaluate("sent")
@@ -486,6 +488,14 @@ def test_with_a_kernel_the_score_goes_there_and_the_next_game_comes(opened):
     expect(page.locator(".lead")).to_contain_text("Round 1 of 10.")
     play_by_keys(page, 1)
     expect(page.locator(".status")).to_contain_text("Kept in a file.")
+    # A page that is opened again goes on with what was not yet played.
+    page.evaluate(
+        """leave(); state.games = state.games.slice(0, 2); state.kept = "";
+        window.leave = module.default.render({ model, el });"""
+    )
+    page.get_by_role("button", name="Start").click()
+    play_by_keys(page, 1)
+    assert page.evaluate("sent.right") == [True] * 10
 
 
 def test_drawings_do_not_tell_the_answer_to_who_looks_at_the_page(opened):

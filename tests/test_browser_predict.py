@@ -121,6 +121,13 @@ def test_an_answer_opens_what_it_guards_and_is_counted(page):
     )
 
 
+def test_its_keys_are_no_commands_of_jupyterlab(page):
+    mount(page)
+    for place in page.locator(".mamlkit-ask").all():
+        own = place.locator("xpath=ancestor::*[@data-lm-suppress-shortcuts]")
+        expect(own).to_have_count(1)
+
+
 def test_one_row_stands_for_all_that_is_shut(page):
     first = page.locator("[data-play]").first
     state = json.loads(first.get_attribute("data-state"))

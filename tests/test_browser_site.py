@@ -127,6 +127,24 @@ def test_nothing_is_missing_and_plays_are_mounted(opened):
     assert not opened.complaints, opened.complaints
 
 
+def test_a_browser_that_stores_nothing_shows_plays_and_routes(
+    browser, built_site
+):
+    context = browser.new_context(offline=True, viewport=WIDE)
+    context.add_init_script(
+        """Object.defineProperty(window, "localStorage",
+        { get() { throw new DOMException("closed", "SecurityError"); } })"""
+    )
+    page = context.new_page()
+    page.goto((built_site / f"{CHAPTERS[4].stem}.html").as_uri())
+    expect(page.locator(".mamlkit-play[data-mounted]").first).to_be_visible()
+    page.goto((built_site / "index.html").as_uri())
+    assert page.evaluate("document.documentElement.dataset.route") == "whole"
+    page.locator("button[data-route=core]:visible").first.click()
+    assert page.evaluate("document.documentElement.dataset.route") == "core"
+    context.close()
+
+
 def contrasts(page):
     """What axe finds, and what it cannot decide, of colours in both modes."""
     for mode in ("dark", "light"):

@@ -21,7 +21,7 @@ from mamlkit.exercises import (
 )
 from mamlkit.exercises.compare import compare
 from mamlkit.exercises.exercise import ask
-from mamlkit.exercises.trial import right_result
+from mamlkit.exercises.trial import right_result, unchanged
 from mamlkit.paths import ROOT
 
 NUMBERS = sorted(
@@ -139,6 +139,20 @@ def test_hints_and_solution_print(capsys, monkeypatch, key):
         assert "many answers are right" in said
     else:
         assert exercise.name in definitions(said)
+
+
+def test_what_is_half_written_and_wrong_is_wrong(verdict):
+    answer = (
+        "def my_adapt(params, loss_fn, support, lr, steps):\n"
+        "    if steps > 2:\n        raise NotImplementedError\n"
+        "    return params"
+    )
+    assert verdict("3.4", answer)[0] == "wrong"
+
+
+def test_an_argument_of_another_type_is_told():
+    changed = torch.ones(2, dtype=torch.float64), torch.ones(2)
+    assert not unchanged(*changed)
 
 
 def test_a_number_is_as_good_a_name(capsys, monkeypatch):

@@ -20,6 +20,7 @@ const el = document.body.appendChild(document.createElement("div"));
 pad.render({ model, el });
 const canvas = el.querySelector("canvas");
 const choice = el.querySelector("select");
+const first = choice.selectedIndex;
 const point = (kind, x, y) => {
   const event = new Event(kind);
   Object.assign(event, { offsetX: x, offsetY: y });
@@ -33,8 +34,14 @@ point("pointerup", 196, 24.5);
 choice.selectedIndex = 2;
 choice.dispatchEvent(new Event("change"));
 el.querySelector("button").click();
+// Opened again, it shows what was drawn, under its name.
+values.pixels = sent[0];
+const again = document.createElement("div");
+pad.render({ model, el: again });
 document.getElementById("out").textContent = JSON.stringify(
-  { sent, options: [...choice.options].map((o) => o.text) });
+  { sent, first, again: again.querySelector("select").selectedIndex,
+    keys: el.dataset.lmSuppressShortcuts,
+    options: [...choice.options].map((o) => o.text) });
 </script></body>"""
 
 
@@ -81,6 +88,7 @@ def test_script_sends_strokes_samples_and_clears(browser, samples, tmp_path):
     drawn, chosen, cleared = out["sent"]
     assert out["options"] == ["my drawing", "ready-made 1", "ready-made 2"]
     assert set(cleared) == {0}
+    assert (out["first"], out["again"], out["keys"]) == (1, 0, "true")
     rows = torch.tensor(drawn).view(28, 28)
     assert (rows[3] > 250).all()  # the middle of the pen
     assert (rows[[0, 1, 5, 6]] == 0).all()

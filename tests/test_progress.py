@@ -24,6 +24,7 @@ from mamlkit.exercises.progress import (
     read_verdicts,
 )
 from mamlkit.paths import NOTEBOOKS, ROOT
+from mamlkit.publish import lab
 
 
 class Shell:
@@ -100,6 +101,11 @@ def test_a_damaged_file_is_put_aside(folder, reader, capsys, text):
     assert read_verdicts() == {"3.1": "passed"}
     (aside,) = [p for p in folder.iterdir() if "damaged" in p.name]
     assert aside.read_text() == text
+    (folder / NAME).write_text("worse")
+    keep("3.1", "passed")
+    assert aside.read_text() == text
+    asides = {p.read_text() for p in folder.glob("*damaged*")}
+    assert asides == {text, "worse"}
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(reader, capsys):
@@ -204,6 +210,27 @@ def test_the_command_shows_all_chapters(folder, reader, capsys):
     (folder / "other").mkdir()
     assert main(["progress", "--folder", str(folder / "other")]) == 0
     assert "Nothing so far" in capsys.readouterr().out
+
+
+def test_the_command_joins_what_was_done_in_several_folders(
+    folder, reader, capsys, monkeypatch
+):
+    home = folder / "home"
+    (home / "copies").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    monkeypatch.setattr(lab, "FOLDER", home / "copies")
+    done = {"3.1": "passed", "3.2": "wrong"}
+    text = json.dumps({"exercises": done})
+    (home / "copies" / NAME).write_text(text)
+    keep("3.1", "wrong")
+    keep("3.3", "passed")
+    assert main(["progress"]) == 0
+    said = capsys.readouterr().out
+    assert "03  3.1 ✓  3.2 ✗  3.3 ✓" in said.replace("*", "")
+    assert said.count("Remembered in") == 2
+    assert main(["progress", "--folder=~/copies"]) == 0
+    assert capsys.readouterr().out.count("Remembered in") == 1
 
 
 def test_the_command_tells_a_damaged_file(folder, capsys):

@@ -1289,6 +1289,29 @@ def _(logits_of, support_x, x, y):
     ) / len(x)  # fmt: skip
 
 
+@wrong("7.5", "each feature by its spread", "standardised features")
+def _(support_x, support_y, query_x, n_way):
+    scale = support_x.std(0)
+    means = [support_x[support_y == n].mean(0) for n in range(n_way)]
+    return torch.cdist(query_x / scale, torch.stack(means) / scale).argmin(1)
+
+
+@wrong("7.5", "from least to greatest", "five points more")
+def _(support_x, support_y, query_x, n_way):
+    low, high = support_x.aminmax(dim=0)
+    means = [support_x[support_y == n].mean(0) for n in range(n_way)]
+    reach = high - low
+    return torch.cdist(query_x / reach, torch.stack(means) / reach).argmin(1)
+
+
+@right("7.5", "by the pooled deviation, in a loop")
+def _(support_x, support_y, query_x, n_way):
+    own = [support_x[support_y == n] for n in range(n_way)]
+    within = torch.stack([x.var(0) for x in own]).mean(0)
+    scores = [((query_x - x.mean(0)) ** 2 / within).sum(1) for x in own]
+    return torch.stack(scores, dim=1).argmin(1)
+
+
 @wrong("9.3", "four terms of the exponential", "higher derivative")
 def _(log_probs, rewards):
     through = log_probs.cumsum(-1)

@@ -19,6 +19,8 @@ function add(parent, tag, text, attributes = {}) {
 
 function render({ model, el }) {
   const label = model.get("label"), samples = model.get("samples");
+  // JupyterLab's single-key commands must not take the pad's keys.
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
   add(el, "div", label, { style: "padding-right:1em" });
   const canvas = add(el, "canvas", "", { width: SIDE, height: SIDE,
     role: "img", "aria-label": label,
@@ -71,8 +73,10 @@ function render({ model, el }) {
     paint(samples[choice.selectedIndex - 1]);
     send();
   };
-  paint(model.get("pixels"));
-  choice.selectedIndex = 1;
+  const pixels = model.get("pixels");
+  paint(pixels);
+  choice.selectedIndex = 1 + samples.findIndex(
+    (sample) => sample.join() === pixels.join());
 }
 export default { render };
 """

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import withStroke
 
 from mamlkit.course.grammar import PINK
-from mamlkit.exercises.progress import somebody_is_there
+from mamlkit.exercises.progress import put_aside, somebody_is_there
 from mamlkit.paths import alone, replacing
 
 NAME = "mamlkit_score.json"
@@ -74,8 +74,7 @@ def keep_game(right: list[bool], seconds: list[float]) -> str:
             try:
                 games = read_games(path)
             except ValueError:
-                aside = path.with_suffix(".damaged.json")
-                path.replace(aside)
+                aside = put_aside(path)
                 games = []
                 said = f"The file was damaged and is now {aside.name}. "
             text = json.dumps({"games": [*games, game]}, indent=1) + "\n"

@@ -146,9 +146,10 @@ def weighs_features(weighed_classifier):
         support_y = torch.arange(n_way).repeat(5)
         query_y = torch.randint(n_way, (40,), generator=g)
         support_x, query_x = drawn(support_y), drawn(query_y)
+        scale = support_x.std(0)
         means = torch.stack([support_x[support_y == n].mean(0)
                              for n in range(n_way)])  # fmt: skip
-        nearest = torch.cdist(query_x, means).argmin(1)
+        nearest = torch.cdist(query_x / scale, means / scale).argmin(1)
         plain.append((nearest == query_y).float().mean().item())
         said = to_tensor(
             weighed_classifier(support_x.clone(), support_y.clone(),
@@ -161,9 +162,10 @@ def weighs_features(weighed_classifier):
         own.append((said == query_y).float().mean().item())
     score, floor = (100 * sum(found) / 30 for found in (own, plain))
     require(
-        score > floor + 10,
+        score > floor + 5,
         f"You are right on {score:.0f} % of the queries, and the nearest "
-        f"prototype on {floor:.0f} %. Reach ten points more than it.",
+        f"prototype of standardised features on {floor:.0f} %. Reach five "
+        "points more than it.",
     )
 
 
@@ -453,7 +455,7 @@ EXERCISES = by_key(
         example=WEIGHED,
         prove=weighs_features,
         mistakes=(
-            (" / (within + 1e-3)", "", "ten points more"),
+            (" / (within + 1e-3)", "", "five points more"),
             ("away.sum(-1).argmin(1)", "away.sum(-1)", "one label for each"),
         ),
     ),

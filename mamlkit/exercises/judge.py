@@ -66,7 +66,10 @@ def check_answer(exercise: "Exercise", answer: Callable) -> None:
     """
     fault = first_fault(exercise, answer)
     if fault is not None:
-        why = explanation(exercise, answer, fault)
+        try:
+            why = explanation(exercise, answer, fault)
+        except NotImplementedError:  # half of it is written
+            why = None
         known = not why or why in fault.text
         raise Wrong(fault.text if known else f"{fault.text} {why}")
 

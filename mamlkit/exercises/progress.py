@@ -9,6 +9,7 @@ a prompt. Where nobody can, as under papermill, nothing is read or written.
 import json
 import sys
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 
 from IPython import get_ipython
@@ -96,10 +97,30 @@ def read_verdicts(path: Path | None = None) -> dict[str, str]:
     return verdicts
 
 
-def find_progress(folders: Sequence[Path]) -> Path:
-    """The first of the files of several folders that is there, else any."""
-    paths = [progress_path(folder) for folder in folders]
-    return next((path for path in paths if path.exists()), paths[-1])
+def find_progress(folders: Sequence[Path]) -> list[Path]:
+    """List the files of several folders that are there, each once."""
+    paths = dict.fromkeys(progress_path(folder) for folder in folders)
+    return [path for path in paths if path.exists()]
+
+
+def together(paths: Sequence[Path]) -> dict[str, str]:
+    """Join the verdicts of several files; a pass in one is a pass."""
+    verdicts: dict[str, str] = {}
+    for found in map(read_verdicts, paths):
+        verdicts |= {
+            key: verdict
+            for key, verdict in found.items()
+            if verdicts.get(key) != "passed"
+        }
+    return verdicts
+
+
+def put_aside(path: Path) -> Path:
+    """Give a damaged file a name that no other has; return it."""
+    names = (f"{path.stem}.damaged{n or ''}.json" for n in count())
+    aside = next(p for p in map(path.with_name, names) if not p.exists())
+    path.replace(aside)
+    return aside
 
 
 def keep(key: str, verdict: str) -> None:
@@ -122,8 +143,7 @@ def _keep(path: Path, key: str, verdict: str) -> None:
     try:
         verdicts = read_verdicts(path)
     except ValueError:
-        aside = path.with_suffix(".damaged.json")
-        path.replace(aside)
+        aside = put_aside(path)
         print(f"The file of your progress was damaged; it is {aside} now.")
         verdicts = {}
     if verdicts.get(key) in ("passed", verdict):

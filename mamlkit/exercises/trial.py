@@ -158,6 +158,8 @@ def unchanged(one: object, other: object) -> bool:
     if isinstance(other, Tensor):
         if not isinstance(one, Tensor) or one.shape != other.shape:
             return False
+        if one.dtype != other.dtype:
+            return False
         exact = {"rtol": 0, "atol": 0, "equal_nan": True}
         return (
             torch.allclose(one, other, **exact)

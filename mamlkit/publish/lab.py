@@ -42,7 +42,9 @@ def open_lab(
         ValueError: there is no such chapter.
         OSError: the folder cannot be written.
     """
-    wanted = find_chapters(names)[0]
+    # One's own copy, as completed by Tab, stands for its chapter.
+    own = [Path(n).stem if Path(n).is_file() else n for n in names]
+    wanted = find_chapters(own)[0]
     folder = (folder or FOLDER).expanduser().resolve()
     for line in copy_chapters(find_chapters(), folder):
         print(line)

@@ -166,6 +166,7 @@ def run(
     parameters = parameters or {}
     check_parameters(chapters, parameters)
     folder = Path(out or BUILD / "run").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
     settings = parameters | {"SCALE": scale, "SEED": seed}
     outcomes = []
     for number, path in enumerate(chapters, 1):

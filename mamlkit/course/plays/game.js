@@ -94,7 +94,8 @@ function render({ model, el }) {
     speaks: false });
   const { root } = here;
   const games = () => model.get("games");
-  let at = live ? 0 : Math.min(shelf().length, games().length);
+  let at = live ? games().length - 1 :
+    Math.min(shelf().length, games().length);
   let replay = false; // rounds seen before are no test, and are not kept
   let right = [], seconds = [], shown = 0, state = "start", waiting = 0;
   const rounds = games()[0].answers.length;
@@ -266,6 +267,7 @@ function render({ model, el }) {
   root.addEventListener("keydown", (event) => { // 1 to 5 answer at once
     const chosen = Number(event.key) - 1;
     if (state !== "asking" || !answers[chosen]) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     answer(chosen);
   });

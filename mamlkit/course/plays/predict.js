@@ -140,6 +140,8 @@ function open(el, count) {
 
 function ask(model, el) {
   const options = model.get("options"), key = model.get("key");
+  // JupyterLab's single-key commands must not take a button's keys.
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
   add(el, "style", STYLE);
   const form = add(el, "div", "", { class: "mamlkit-ask", role: "group" });
   const question = add(form, "p");

@@ -282,7 +282,8 @@ function render({ model, el }) {
   const tasks = model.get("tasks"), batch = prepare(tasks);
   const optimum = model.get("optimum"), rate = model.get("meta_lr");
   const home = [...model.get("start")];
-  let theta = [...home], lr = model.get("lr"), steps = model.get("steps");
+  let theta = [...model.get("theta")];
+  let lr = model.get("lr"), steps = model.get("steps");
   let shown = steps; // so many steps are drawn; follows `steps` smoothly
   let start = theta, running = null, stale = false;
   const trails = {};

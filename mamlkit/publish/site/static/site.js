@@ -3,11 +3,17 @@
 
 (() => {
 const page = document.documentElement;
+// A browser may store nothing, and then say so by an error or by null.
+const storage = (act) => {
+  try { return act(localStorage); } catch { return null; }
+};
 
 // The route ------------------------------------------------------------------
 
 function showRoute() {
-  page.dataset.route = localStorage.getItem("route") || "whole";
+  page.dataset.route ||= "whole";
+  const chosen = storage((kept) => kept.getItem("route"));
+  if (chosen) page.dataset.route = chosen;
   for (const button of document.querySelectorAll("button[data-route]"))
     button.setAttribute("aria-pressed",
       button.dataset.route === page.dataset.route);
@@ -15,7 +21,8 @@ function showRoute() {
 document.addEventListener("click", (event) => {
   const choice = event.target.closest?.(":is(button, a)[data-route]");
   if (!choice) return;
-  localStorage.setItem("route", choice.dataset.route);
+  page.dataset.route = choice.dataset.route;
+  storage((kept) => kept.setItem("route", choice.dataset.route));
   showRoute();
 });
 // Another page's choice, or this reader's own a moment before this page opened.
