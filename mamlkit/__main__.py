@@ -189,7 +189,10 @@ def _parser() -> ArgumentParser:
 
 def _folder(name: str) -> Path:
     # In --folder=~/x the shell leaves ~ alone.
-    return Path(name).expanduser()
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # nobody of that name has a home
+        return Path(name)
 
 
 def _in_a_checkout(why: str) -> None:

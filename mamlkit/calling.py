@@ -7,9 +7,8 @@ pass leaves in the model, which would carry one task over into the next, is
 taken out again, with a warning where it was written over something.
 """
 
-import copy
 import warnings
-from collections import deque
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -25,6 +24,9 @@ LOOP = (
     "mamlkit: vmap cannot batch this: take one after the other, which "
     'over_tasks="loop" does with tasks.'
 )
+# Whose contents are put back, if there are no more than so many.
+CONTAINERS = (list, dict, set, deque, OrderedDict, defaultdict)
+LONG = 1_000
 WRITES = "would mutate a captured Tensor"  # in PyTorch's own refusal
 
 
@@ -40,14 +42,12 @@ class Places(NamedTuple):
         buffers: the dict that holds each tensor which is no parameter, and
             its name there.
         attributes: of modules that may set some in their forward pass.
-        containers: lists, dicts and the like among these attributes.
         kept: what buffers held when last looked at: tensor, version, copy.
     """
 
     names: dict[str, tuple[str, ...]]
     buffers: dict[str, tuple[dict, str]]
     attributes: list[dict]
-    containers: list[Any]
     kept: dict[str, tuple[Tensor, int, Tensor]]
 
 
@@ -66,7 +66,7 @@ def places(model: nn.Module) -> Places:
         if len(found) > 1
         for name in found
     }
-    buffers, attributes, containers = {}, [], []
+    buffers, attributes = {}, []
     for prefix, module in model.named_modules():
         plain = vars(module)
         for held in (module._buffers, plain):
@@ -75,13 +75,7 @@ def places(model: nn.Module) -> Places:
                     buffers[f"{prefix}.{leaf}".removeprefix(".")] = held, leaf
         if _may_set_attributes(module):
             attributes.append(plain)
-            containers += [
-                value
-                for name, value in plain.items()
-                if isinstance(value, list | dict | set | deque)
-                and not name.startswith("_")  # PyTorch's own
-            ]
-    return Places(several, buffers, attributes, containers, {})
+    return Places(several, buffers, attributes, {})
 
 
 def functional_call(
@@ -281,14 +275,25 @@ def _keep(places: Places) -> bool:
     return new
 
 
-def _plain(places: Places) -> tuple[list[dict], list[Any]]:
-    """Copy the attributes that are no tensors, and what containers hold."""
+def _plain(places: Places) -> tuple[list[dict], list[tuple[Any, Any]]]:
+    """Copy the attributes that are no tensors, and what containers hold.
+
+    A container is taken one level deep. Long ones are vocabularies.
+    """
     attributes = [plain.copy() for plain in places.attributes]
-    return attributes, [copy.copy(held) for held in places.containers]
+    held = [
+        (value, value.copy())
+        for plain in attributes
+        for name, value in plain.items()
+        if type(value) in CONTAINERS
+        and len(value) <= LONG
+        and not name.startswith("_")  # PyTorch's own
+    ]
+    return attributes, held
 
 
 def _put_back(
-    places: Places, before: tuple[list[dict], list[Any]], by_value: bool
+    places: Places, before: tuple[list[dict], list], by_value: bool
 ) -> list[str]:
     """Undo what a forward pass did, and name what it wrote over.
 
@@ -303,9 +308,10 @@ def _put_back(
         if not _alike(plain, was):
             plain.clear()
             plain.update(was)
-    for held, was in zip(places.containers, contents):
-        held.clear()
-        (held.update if hasattr(held, "update") else held.extend)(was)
+    for held, was in contents:
+        if not _same_things(held, was):
+            held.clear()
+            (held.update if hasattr(held, "update") else held.extend)(was)
     for name, (buffer, version, was) in places.kept.items():
         held, leaf = places.buffers[name]
         if held.get(leaf) is not buffer:
@@ -327,6 +333,16 @@ def _alike(plain: dict, was: dict) -> bool:
     # Whether tensors or arrays are equal has no one answer.
     except (RuntimeError, ValueError):
         return False
+
+
+def _same_things(held: Any, was: Any) -> bool:
+    """Tell whether a container holds what its copy does, and not an equal."""
+    pairs = [(held, was)]
+    if isinstance(held, dict):
+        pairs.append((held.values(), was.values()))
+    return len(held) == len(was) and all(
+        a is b for one, other in pairs for a, b in zip(one, other)
+    )
 
 
 def _version(buffer: Tensor) -> int:

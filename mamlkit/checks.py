@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain
 from numbers import Integral, Real
 from typing import Any, NamedTuple, NoReturn
 
@@ -684,7 +685,7 @@ def idle(names: set[str]) -> None:
     )
 
 
-def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
+def sample(tasks: Any, model: nn.Module) -> Any:
     """Return what a sampler returned, if it is Tasks for this model."""
     # A copy of Tasks, made in a notebook, is as good as ours.
     held: dict[str, Any] = {}
@@ -698,6 +699,10 @@ def sample(tasks: Any, params: dict[str, Tensor]) -> Any:
             if not isinstance(t, Tensor):
                 _no_tasks(tasks, name, t)
         held |= found
+    own = [t.dtype for t in chain(model.parameters(), model.buffers())]
+    for name, t in held.items():
+        if ".x" in name and t.is_floating_point() and t.dtype not in own:
+            raise ValueError(_unlike(t, own[0]))
     return tasks
 
 

@@ -194,7 +194,7 @@ def meta_train(
             if judge(i):
                 break
             tasks = sample_tasks(n_tasks, generator=generator)
-            tasks = checks.sample(tasks, run.params)
+            tasks = checks.sample(tasks, model)
             tasks = to_device(tasks, next(iter(own.values())).device)
             with calling.unchanged(model) if i == first else nullcontext():
                 if i == first and trial and over_tasks == "vmap":

@@ -400,6 +400,33 @@ def test_what_lists_hold_is_as_it_was(use):
         assert torch.equal(first, again)
 
 
+class Odd(dict):
+    def update(self, *args):
+        raise RuntimeError("no update")
+
+
+def test_containers_that_nobody_touches_and_odd_ones_stay():
+    model, some = Listens(lambda self, x: None), tasks()
+    words = {str(i): i for i in range(2_000)}
+    model.odd, model.words, model.list = Odd(a=1), words, [torch.ones(2)]
+    one = Batch(some.support.x[0], some.support.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    assert loss_fn(of(model), one).isfinite()
+    assert model.odd == {"a": 1} and model.words is words and len(words) > 9
+    assert len(model.list) == 1
+
+
+def test_a_list_that_its_owner_exchanges_is_put_back_too():
+    model, some = Listens(remembers), tasks()
+    model.memory = []
+    one = Batch(some.support.x[0], some.support.y[0])
+    loss_fn = functional_loss(model, F.cross_entropy)
+    model.memory = mine = []
+    for _ in range(3):
+        loss_fn(of(model), one)
+    assert model.memory is mine and not mine
+
+
 def test_attributes_of_numpy_are_no_obstacle():
     def draws(self, x):
         self.order = np.random.permutation(3)

@@ -385,6 +385,22 @@ class Halved(nn.Module):
         return self.head(self.encoder(x).float())
 
 
+def test_doubles_are_refused_where_the_model_would_take_them():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.by = nn.Parameter(torch.ones(1))
+
+        def forward(self, x):
+            return self.by * x.sin()
+
+    def doubles(n_tasks, generator):
+        return waves(n_tasks, generator.initial_seed())
+
+    with pytest.raises(ValueError, match="x is torch.float64 and the model"):
+        train(Scaled(), sample=doubles)
+
+
 def test_x_may_be_of_a_frozen_parts_type():
     def sample(n_tasks, generator):
         tasks = waves(n_tasks, generator.initial_seed())

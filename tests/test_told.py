@@ -49,7 +49,7 @@ def five_trainings():
         assert sum(error > paper for error in found) == 1
         worst.append(f"{max(found):.2f}")
     yield "Four of the five trainings"
-    yield "One ends above them ({}, {} and {}, by".format(*worst)
+    yield "One ends above them ({}, {} and {}, by one to two".format(*worst)
 
 
 def one_point():

@@ -13,7 +13,7 @@ const storage = (act) => {
 function showRoute() {
   page.dataset.route ||= "whole";
   const chosen = storage((kept) => kept.getItem("route"));
-  if (chosen) page.dataset.route = chosen;
+  if (["core", "whole"].includes(chosen)) page.dataset.route = chosen;
   for (const button of document.querySelectorAll("button[data-route]"))
     button.setAttribute("aria-pressed",
       button.dataset.route === page.dataset.route);
