@@ -406,13 +406,16 @@ class Odd(dict):
 
 
 def test_containers_that_nobody_touches_and_odd_ones_stay():
-    model, some = Listens(lambda self, x: None), tasks()
+    def learns(self, x):
+        self.words["new"] = 0  # too long to be copied at each call
+
+    model, some = Listens(learns), tasks()
     words = {str(i): i for i in range(2_000)}
     model.odd, model.words, model.list = Odd(a=1), words, [torch.ones(2)]
     one = Batch(some.support.x[0], some.support.y[0])
     loss_fn = functional_loss(model, F.cross_entropy)
     assert loss_fn(of(model), one).isfinite()
-    assert model.odd == {"a": 1} and model.words is words and len(words) > 9
+    assert model.odd == {"a": 1} and len(words) == 2_001
     assert len(model.list) == 1
 
 

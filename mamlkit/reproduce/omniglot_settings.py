@@ -161,7 +161,7 @@ BY_TASK = {
     # three steps at test the third was still the best.
     ("fomaml", 20, 1): {"tasks": 3, "most_steps": 10},
     ("anil", 20, 1): {"tasks": 3, "most_steps": 10, "inner_lr": 8.0},
-    # The steps of its authors at 20 ways; an hour and a half.
+    # The steps of its authors at 20 ways.
     ("imaml", 20, 1): {
         "iterations": 2_400,
         "tasks": 2,
